@@ -1,0 +1,63 @@
+# `make lab` and `make test` do all their own set-up: they need Python 3.11 or newer, and this make.
+# PYTHON=python3.12 make lab     chooses the Python      LAB_ARGS=--no-browser make lab   adds flags
+
+PYTHON_IN_VENV = .venv/bin/python
+NOTEBOOK = notebooks/01_async_batch.ipynb
+
+# Nothing leaves the machine: no news, no look for updates, no list of extensions.
+LAB_FLAGS = --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
+  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+  --LabApp.extension_manager=readonly
+
+# The newest release that `make lock` may choose; move it on to take newer ones.
+LOCK_DATE = 2026-11-24
+
+.PHONY: help lab test check build bench doctor lock setup
+
+help:
+	@echo "make lab     start JupyterLab on the first notebook"
+	@echo "make test    run everything: lint, types, tests, notebooks, browser"
+	@echo "make check   the quick part: lint, types, unit tests"
+	@echo "make build   build the notebooks from notebooks/sources"
+	@echo "make bench   compare this package with its peers"
+	@echo "make doctor  say whether this machine is ready, and what to do if not"
+	@echo "make lock    choose newer versions (needs uv and the network)"
+
+lab: setup
+	@root= ; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
+	exec $(PYTHON_IN_VENV) -m jupyterlab $(LAB_FLAGS) $$root \
+	  --ServerApp.root_dir="$$PWD" $(LAB_ARGS) $(NOTEBOOK)
+
+test: setup
+	@$(PYTHON_IN_VENV) tools/checks.py
+
+check: setup
+	@$(PYTHON_IN_VENV) tools/checks.py --quick
+
+build: setup
+	@$(PYTHON_IN_VENV) tools/build_notebooks.py
+
+bench: setup
+	@$(PYTHON_IN_VENV) -m benchmarks
+
+doctor: setup
+	@$(PYTHON_IN_VENV) -m course_lib doctor
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+	  --exclude-newer $(LOCK_DATE) --output-file requirements.lock
+
+# The first Python that runs (a shim may be there and fail) and is new enough. The environment's own
+# comes first, so that a Python once chosen with PYTHON= stays.
+setup:
+	@if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; \
+	else set -- $(PYTHON_IN_VENV) python3.13 python3.12 python3.11 python3 python; fi; \
+	for python do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	  then exec "$$python" tools/setup.py; fi; \
+	done; \
+	echo "No Python 3.11 or newer works here (tried: $$*)." >&2; \
+	echo "Install one (Debian: apt install python3 python3-venv; macOS: brew install python)," >&2; \
+	echo "or name one that is elsewhere: PYTHON=/path/to/python make lab" >&2; \
+	exit 1
