@@ -1,0 +1,1 @@
+"""What the notebook tools share: sources, execution, a browser."""
