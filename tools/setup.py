@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = "requirements.lock"
+STAMP = "course-stamp"
 UNFINISHED = "unfinished"
 
 
@@ -26,15 +27,19 @@ class SetupError(Exception):
 def fingerprint(root: Path) -> str:
     """Return what an environment is good for: this lock, this package, this Python, this place."""
     python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(f"{python}\n{root}\n".encode())
+    digest = hashlib.sha256(python.encode())
     for name in (LOCK, "pyproject.toml"):
         digest.update(hashlib.sha256((root / name).read_bytes()).digest())
-    return f"{python} {digest.hexdigest()}"
+    return f"{root}\n{python} {digest.hexdigest()}"
 
 
 def reusable(venv: Path, stamp: Path, *, needs_pip: bool) -> bool:
-    """Say whether the dependencies can be installed into `venv` as it stands."""
-    if stamp.exists() and stamp.read_text() == UNFINISHED:
+    """Say whether the dependencies can be installed into `venv` as it stands.
+
+    One without a stamp was made by hand, and is kept if it works; one that set-up left unfinished,
+    or that was moved here with its checkout, is not.
+    """
+    if stamp.exists() and stamp.read_text().splitlines()[0] != str(venv.parent):
         return False
     probe = "import sys; print(*sys.version_info[:2], sys.prefix)" + "; import pip" * needs_pip
     try:
@@ -59,7 +64,10 @@ def create(venv: Path, *, with_pip: bool) -> None:
     # This may be running on the very environment that it replaces: use the Python beneath.
     python = getattr(sys, "_base_executable", None) or sys.executable
     options = [] if with_pip else ["--without-pip"]
-    run([python, "-m", "venv", "--clear", *options, venv])
+    shutil.rmtree(venv, ignore_errors=True)
+    venv.mkdir(exist_ok=True)
+    (venv / STAMP).write_text(UNFINISHED)
+    run([python, "-m", "venv", *options, venv])
 
 
 def install(root: Path, venv: Path, uv: str | None) -> None:
@@ -87,7 +95,7 @@ def run(command: list[str | Path], *, cwd: Path | None = None) -> None:
 def prepare(root: Path) -> None:
     """Bring `.venv` up to date, or leave it alone when it is."""
     venv = root / ".venv"
-    stamp = venv / "course-stamp"
+    stamp = venv / STAMP
     wanted = fingerprint(root)
     if stamp.exists() and stamp.read_text() == wanted and (venv / "bin/python").exists():
         return
