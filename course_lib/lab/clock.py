@@ -113,8 +113,8 @@ class _Run(Generic[T]):
         )
 
     def result(self, patience: float) -> Simulation[T]:
-        self._thread.start()
         try:
+            self._thread.start()
             self._wait(patience)
         except BaseException as error:  # a KeyboardInterrupt, most likely
             self._stop(error)
@@ -148,6 +148,7 @@ class _Run(Generic[T]):
         for _ in range(_GLANCES_TO_STOP):
             rounds = self._loop.rounds
             if self._done.wait(_GLANCE):
+                self._thread.join()
                 return
             if self._loop.rounds == rounds:
                 _raise_in(self._thread, _Stopped)

@@ -2,7 +2,7 @@
 
 Internals of asyncio used here, each guarded by a test: `BaseEventLoop` calls `_run_once` until
 `_stopping`, and puts what is ready into `_ready`; `Handle._run` calls a callback in its context;
-`_timer_handle_cancelled` and `_write_to_self` are called and have nothing to do here.
+`_timer_handle_cancelled` and `_write_to_self` are called by it; `_check_closed` refuses late timers.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = count()
         self._cancelled_timers = 0
-        self._names = count(1)
+        self._numbers = count()
         self._tasks: list[asyncio.Task[Any]] = []  # strong: what waits must not be collected
         self._sweep_at = _FEW
         self._interruption: BaseException | None = None
@@ -120,9 +120,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def create_task(self, coro: Any, *, name: object = None, **options: Any) -> asyncio.Task[Any]:
-        """Start a task; unnamed ones are numbered from 1 in each simulation."""
-        name = f"Task-{next(self._names)}" if name is None else name
-        task = super().create_task(coro, name=name, **options)
+        """Start a task; unnamed ones bear their number within this simulation."""
+        number = next(self._numbers)
+        task = super().create_task(coro, name=name or f"Task-{number}", **options)
         self._tasks.append(task)
         if len(self._tasks) > self._sweep_at:
             self._sweep_at = 2 * len(self.waiting()) + _FEW

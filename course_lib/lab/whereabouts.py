@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import linecache
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
     from types import FrameType
 
 __all__ = ["describe_call", "describe_frame", "describe_task"]
 
-_ASYNCIO = str(Path(asyncio.__file__).parent)
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _DEEPEST = 1000  # a chain of awaits longer than Python's recursion limit cannot be
 
 
 def describe_task(task: asyncio.Task[Any]) -> str:
     """Say which task this is, where it waits, and on which source line.
 
-    The innermost frame outside asyncio is shown: `await queue.get()`, not the inside of `get`.
+    The innermost frame outside the standard library is shown: `await queue.get()`, not the inside of `get`.
 
     Returns:
         One line, such as `Task-3 worker(), in shop.py:12: await queue.get()`.
@@ -35,7 +36,7 @@ def describe_task(task: asyncio.Task[Any]) -> str:
 
 
 def describe_call(frame: FrameType) -> str:
-    """Say where a running thread stands, given its innermost frame; asyncio's own are left out."""
+    """Say where a running thread stands, given its innermost frame."""
     frames = [frame]
     while frames[0].f_back is not None:
         frames.insert(0, frames[0].f_back)
@@ -51,8 +52,12 @@ def describe_frame(frame: FrameType) -> str:
 
 
 def _innermost(frames: list[FrameType]) -> FrameType:
-    outside = [frame for frame in frames if not frame.f_code.co_filename.startswith(_ASYNCIO)]
-    return (outside or frames)[-1]
+    return ([frame for frame in frames if not _is_standard(frame)] or frames)[-1]
+
+
+def _is_standard(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith(_STANDARD_LIBRARY) and "site-packages" not in file
 
 
 def _frames(awaitable: object) -> Iterator[FrameType]:
