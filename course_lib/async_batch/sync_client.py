@@ -1,0 +1,84 @@
+"""The same client for synchronous code: the slow side of the comparison, and a correct one."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+from langchain_core.documents import Document
+from requests.adapters import HTTPAdapter
+
+from course_lib.async_batch.wire import (
+    checked_url,
+    documents,
+    payload,
+    require_positive,
+)
+from course_lib.errors import TimedOut, Unavailable
+
+__all__ = ["SyncServiceClient"]
+
+
+class SyncServiceClient:
+    """Calls the provider over one `requests.Session`; each call blocks its thread.
+
+    Used from several threads by LangChain's executor; the session's connection pool is
+    thread-safe, and nothing else of the session changes after it is made.
+
+    Args:
+        url: Address of the provider, such as `provider.url`.
+        max_connections: Connections kept open; more threads than that wait for one.
+        timeout: Seconds to wait for the connection, and again for each piece of the answer.
+
+    Raises:
+        ValueError: An argument is out of range, or `url` is no http address.
+    """
+
+    def __init__(self, url: str, *, max_connections: int = 100, timeout: float = 30.0) -> None:
+        require_positive(max_connections=max_connections, timeout=timeout)
+        self.url = checked_url(url)
+        self.timeout = timeout
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy set for the web must not see calls to loopback
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_connections, pool_block=True)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept open; a later call opens new ones."""
+        self._session.close()
+
+    def search(self, query: str, *, k: int = 5) -> list[Document]:
+        """Return the `k` passages that fit `query` best, best first.
+
+        Args:
+            query: What is looked for, in plain words; any characters, they are encoded here.
+            k: Passages asked for; fewer come back where fewer share a word with the query.
+
+        Raises:
+            ServiceError: The provider did not answer; the subclass says how.
+        """
+        return documents(self._get("/search", {"q": query, "k": str(k)}))
+
+    def _get(self, path: str, params: dict[str, str]) -> Any:
+        call = f"GET {path}"
+        try:
+            response = self._session.get(self.url + path, params=params, timeout=self.timeout)
+        except requests.Timeout as error:
+            raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
+        except requests.RequestException as error:
+            raise Unavailable(f"{call} failed: {error}") from error
+        return payload(call, response.status_code, response.headers, response.content)

@@ -1,0 +1,108 @@
+"""Reading answers: documents, or an error that says what happened."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from course_lib.async_batch.wire import checked_url, documents, payload, require_positive
+from course_lib.errors import BadRequest, RateLimited, ServiceError, Unavailable
+
+ERROR = json.dumps({"error": {"type": "x", "message": "say please"}}).encode()
+
+
+def failure(
+    status: int, headers: dict[str, str] | None = None, body: bytes = ERROR
+) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        payload("GET /search", status, headers or {}, body)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BadRequest),
+        (404, BadRequest),
+        (413, BadRequest),
+        (429, RateLimited),
+        (500, Unavailable),
+        (503, Unavailable),
+        (302, Unavailable),
+    ],
+)
+def test_each_status_raises_its_own_error(status, kind):
+    """The class tells a caller whether trying again may help."""
+    assert type(failure(status)) is kind
+
+
+def test_the_message_names_call_status_and_reason():
+    """Whoever reads the message knows what was asked and what the provider said."""
+    assert str(failure(400)) == "GET /search answered 400: say please"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "text"}', b"\xff"])
+def test_an_error_without_a_readable_reason_is_still_typed(body):
+    """A body of any kind, as proxies send them, does not hide the status."""
+    assert str(failure(502, body=body)) == "GET /search answered 502: no reason given"
+
+
+def test_a_long_reason_is_cut():
+    """An error page does not fill the learner's screen."""
+    body = json.dumps({"error": {"message": "x" * 5000}}).encode()
+    assert len(str(failure(500, body=body))) < 300
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "250", "Retry-After": "1"}, 0.25),
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after-ms": "soon", "Retry-After": "2"}, 2.0),
+        ({"Retry-After": "-3"}, 0.0),
+        ({"Retry-After": "later"}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_retry_after_is_read_in_seconds(headers, seconds):
+    """The exact header wins, whole seconds come second, nonsense counts as not given."""
+    error = failure(429, headers)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == seconds
+
+
+def test_retry_after_may_be_a_date():
+    """RFC 9110 allows an HTTP date."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    error = failure(429, {"Retry-After": date})
+    assert isinstance(error, RateLimited)
+    assert 0 < error.retry_after <= 60
+
+
+def test_a_good_status_with_a_broken_body_is_no_answer():
+    """A 200 that is not JSON is a failure of the provider."""
+    with pytest.raises(Unavailable, match="not JSON"):
+        payload("GET /search", 200, {}, b"<html>")
+
+
+def test_results_become_documents_in_their_order():
+    """Text, id and metadata arrive where LangChain looks for them."""
+    found = {"id": "a", "title": "A", "topic": "T", "text": "words", "score": 1.5}
+    (document,) = documents({"query": "q", "results": [found]})
+    assert (document.id, document.page_content) == ("a", "words")
+    assert document.metadata == {"title": "A", "topic": "T", "score": 1.5}
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:80", "ftp://host", "http://"])
+def test_an_address_that_is_not_http_is_refused(url):
+    """The mistake is named before the first call."""
+    with pytest.raises(ValueError, match="no http address"):
+        checked_url(url)
+
+
+@pytest.mark.parametrize("limits", [(0, 1.0), (-1, 1.0), (1, 0.0), (1, float("nan"))])
+def test_limits_that_let_nothing_through_are_refused(limits):
+    """No client is made that could not answer a single call."""
+    with pytest.raises(ValueError, match="max_connections|timeout"):
+        require_positive(max_connections=limits[0], timeout=limits[1])
