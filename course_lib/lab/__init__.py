@@ -1,0 +1,43 @@
+"""The bench: predict, simulate in virtual time, measure in real time, compare, plot, check.
+
+`simulate` is exact and the same on every machine; `measure` and `compare` run real requests.
+`exercise` checks what a learner wrote, `hygiene` what a notebook left behind.
+"""
+
+from course_lib.lab import plots
+from course_lib.lab.checklist import Checklist, checklist
+from course_lib.lab.child import ChildError, run_child
+from course_lib.lab.clock import Simulation, simulate
+from course_lib.lab.comparison import Comparison, compare
+from course_lib.lab.exercises import exercise
+from course_lib.lab.experiment import Measured, measure
+from course_lib.lab.hygiene import HygieneError, hygiene, watch
+from course_lib.lab.material import default_executor, default_threads, questions
+from course_lib.lab.prediction import Prediction, predict, predictions
+from course_lib.lab.table import Table
+
+__all__ = [
+    "Checklist",
+    "ChildError",
+    "Comparison",
+    "HygieneError",
+    "Measured",
+    "Prediction",
+    "Simulation",
+    "Table",
+    "checklist",
+    "compare",
+    "default_executor",
+    "default_threads",
+    "exercise",
+    "hygiene",
+    "measure",
+    "plots",
+    "predict",
+    "predictions",
+    "questions",
+    "run_child",
+    "simulate",
+]
+
+watch()

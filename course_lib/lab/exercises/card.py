@@ -1,0 +1,106 @@
+"""The score card of an exercise: what the learner's function did, and what that means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Literal
+
+__all__ = ["Grading", "Line", "ScoreCard", "Verdict"]
+
+Verdict = Literal["passed", "not yet", "not attempted yet"]
+
+COLOURS: dict[Verdict, str] = {
+    "passed": "#009E73",
+    "not yet": "#D55E00",
+    "not attempted yet": "#555555",
+}
+MARKS: dict[Verdict, str] = {"passed": "✔", "not yet": "✘", "not attempted yet": "…"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that was observed.
+
+    Attributes:
+        what: What was looked at, such as "peak in flight".
+        got: What the function did.
+        wanted: What it should do.
+        good: Whether that is so.
+    """
+
+    what: str
+    got: str
+    wanted: str
+    good: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ScoreCard:
+    """The result of a check, shown as text and as HTML.
+
+    Attributes:
+        title: Number and title of the exercise.
+        verdict: "passed", "not yet" or "not attempted yet".
+        lines: What was observed.
+        diagnosis: The first mistake, named, with a way on; "" if there is none.
+    """
+
+    title: str
+    verdict: Verdict
+    lines: Sequence[Line] = ()
+    diagnosis: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the exercise is solved."""
+        return self.verdict == "passed"
+
+    def __repr__(self) -> str:
+        width = max((len(line.what) for line in self.lines), default=0)
+        rows = [
+            f"  {'✔' if line.good else '✘'} {line.what.ljust(width)}  {_observed(line)}"
+            for line in self.lines
+        ]
+        head = f"{MARKS[self.verdict]} {self.title}: {self.verdict}"
+        return "\n".join([head, *rows, *([f"  → {self.diagnosis}"] if self.diagnosis else [])])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><td style="text-align:left">{"✔" if line.good else "✘"} {escape(line.what)}</td>'
+            f'<td style="text-align:left">{escape(_observed(line))}</td></tr>'
+            for line in self.lines
+        )
+        table = f"<table>{rows}</table>" if rows else ""
+        hint = f"<p>{escape(self.diagnosis)}</p>" if self.diagnosis else ""
+        return (
+            f'<div style="border-left:4px solid {COLOURS[self.verdict]};padding-left:12px">'
+            f"<b>{MARKS[self.verdict]} {escape(self.title)}: {self.verdict}</b>{table}{hint}</div>"
+        )
+
+
+@dataclass(slots=True)
+class Grading:
+    """Collects what a grader observes; the first mistake becomes the diagnosis.
+
+    Attributes:
+        lines: Observations so far.
+        diagnosis: The first mistake so far.
+    """
+
+    lines: list[Line] = field(default_factory=list)
+    diagnosis: str = ""
+
+    def observe(self, what: str, got: object, wanted: object, good: bool, mistake: str) -> None:  # noqa: FBT001
+        """Add a line; if it is not good and the first of its kind, `mistake` is the diagnosis."""
+        self.lines.append(Line(what, str(got), str(wanted), good))
+        if not good and not self.diagnosis:
+            self.diagnosis = mistake
+
+    def card(self, title: str) -> ScoreCard:
+        """Return the finished card."""
+        good = all(line.good for line in self.lines)
+        return ScoreCard(title, "passed" if good else "not yet", tuple(self.lines), self.diagnosis)
+
+
+def _observed(line: Line) -> str:
+    return line.got if line.good else f"{line.got} (wanted: {line.wanted})"

@@ -1,0 +1,122 @@
+"""The exercises' verbs: `check`, `hint`, `solution`, the same three for all."""
+
+import inspect
+import linecache
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from course_lib.lab.clock import SimulationError
+from course_lib.lab.exercises.card import Grading, ScoreCard
+from course_lib.lab.exercises.solution import Solution, solution_of
+
+__all__ = ["Exercise", "Hint"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Hint:
+    """One hint, shown as text.
+
+    Attributes:
+        text: The hint, with its number.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+
+@dataclass(slots=True)
+class Exercise:
+    """An exercise: how it is graded, and the ways on when one is stuck.
+
+    Attributes:
+        id: Number of the notebook and of the exercise, such as "1.1".
+        title: What is built.
+        parameters: Names of the function's parameters, in order.
+        grade: Runs the learner's function and says what it observed.
+        hints: Up to three, from a nudge to nearly the answer.
+    """
+
+    id: str
+    title: str
+    parameters: tuple[str, ...]
+    grade: Callable[[Callable[..., Any]], Awaitable[Grading]]
+    hints: tuple[str, ...]
+    _shown: int = field(default=0, init=False)
+
+    async def check(self, function: Callable[..., Any]) -> ScoreCard:
+        """Run the learner's function and return a score card of its behaviour.
+
+        Nothing that the function does wrong is raised: it is named on the card.
+
+        Args:
+            function: The function asked for, not its result.
+        """
+        title = f"Exercise {self.id} · {self.title}"
+        misuse = self._misuse(function)
+        if misuse:
+            return ScoreCard(title, "not yet", diagnosis=misuse)
+        try:
+            grading = await self.grade(function)
+        except NotImplementedError:
+            return ScoreCard(
+                title, "not attempted yet", diagnosis="write the function, check again"
+            )
+        except SimulationError as error:
+            return ScoreCard(title, "not yet", diagnosis=str(error))
+        except Exception as error:  # noqa: BLE001 - a learner's mistake of any kind goes on the card
+            return ScoreCard(title, "not yet", diagnosis=_raised(function, error))
+        return grading.card(title)
+
+    def hint(self) -> Hint:
+        """Return the next hint; after the last one, say where the solution is."""
+        if self._shown == len(self.hints):
+            self._shown = 0
+            return Hint(
+                f'That was the last hint. `exercise("{self.id}").solution()` shows one way.'
+            )
+        self._shown += 1
+        text = self.hints[self._shown - 1]
+        return Hint(f"**Hint {self._shown} of {len(self.hints)}.** {text}")
+
+    def solution(self) -> Solution:
+        """Return a solution as it was executed: the code, and the score card it got.
+
+        Raises:
+            LookupError: The notebook with the solutions is not beside this package.
+        """
+        return solution_of(self.id)
+
+    def _misuse(self, function: object) -> str:
+        call = f'`await exercise("{self.id}").check(your_function)`'
+        if inspect.iscoroutine(function):
+            function.close()
+            return f"this is the result of a call: pass the function itself, {call}"
+        if not callable(function):
+            return f"{type(function).__name__} is not a function: {call}"
+        try:
+            inspect.signature(function).bind(*self.parameters)
+        except (TypeError, ValueError):
+            return (
+                f"the function is called with ({', '.join(self.parameters)}): take these parameters"
+            )
+        return ""
+
+
+def _raised(function: Callable[..., Any], error: BaseException) -> str:
+    """What was raised and, where it is known, in which line of the learner's code."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    said = f"it raised {type(error).__name__}: {error}" if str(error) else f"it raised {error!r}"
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == file:
+            line = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
+            return f"{said}, in the line `{line}`"
+    return said

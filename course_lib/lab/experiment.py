@@ -1,0 +1,156 @@
+"""Real time: run a program against the real service, and keep what was seen.
+
+Only ratios and lower bounds hold from machine to machine. Where a number must be exact, use
+`simulate`, which runs the program in virtual time.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from course_lib.lab.hygiene import note_gap
+from course_lib.service import Ledger, Provider
+
+__all__ = ["Measured", "measure"]
+
+BEAT = 0.005
+"""Seconds between two looks at the clock; what exceeds it is time in which the loop stood still."""
+
+NOTABLE_GAP = 0.05
+"""Seconds; a shorter stand-still is left out of `Measured.gaps`."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Measured:
+    """One run of one program.
+
+    Attributes:
+        name: What was run.
+        value: What it returned.
+        seconds: Wall time.
+        cpu: CPU seconds of this process, all its threads, in that time.
+        gaps: When the event loop stood still for 50 ms or more: (start, end) in seconds on the
+            clock of `time.monotonic()`, the one that the provider's ledger uses.
+        longest_gap: Seconds of the longest stand-still, short ones included.
+        ledger: What the provider saw; None if none was given.
+    """
+
+    name: str
+    value: Any
+    seconds: float
+    cpu: float
+    gaps: tuple[tuple[float, float], ...]
+    longest_gap: float
+    ledger: Ledger | None
+
+    def __repr__(self) -> str:
+        text = f"{self.name}: {self.seconds:.3g} s, CPU {self.cpu:.2g} s"
+        if self.ledger is None:
+            return text
+        return f"{text}, {self.ledger.requests} requests, peak in flight {self.peak_in_flight}"
+
+    @property
+    def calls(self) -> Ledger:
+        """What the provider saw.
+
+        Raises:
+            ValueError: The run was measured without a provider.
+        """
+        if self.ledger is None:
+            raise ValueError("measured without a provider: pass `provider=` to measure")
+        return self.ledger
+
+    @property
+    def peak_in_flight(self) -> int:
+        """Calls that the provider had in hand at once, at most."""
+        return self.calls.peak_in_flight
+
+
+async def measure(
+    program: Callable[[], Any],
+    *,
+    provider: Provider | None = None,
+    name: str | None = None,
+    blocks: bool = False,
+) -> Measured:
+    """Run `program` once and return what was seen, by this process and by the provider.
+
+    Args:
+        program: Function of no arguments. If what it returns can be awaited, it is.
+        provider: Its ledger is cleared first and kept in the result.
+        name: Shown in results; by default the function's own name.
+        blocks: The program stands still on purpose: `hygiene` does not count it.
+
+    Returns:
+        The value and the measurements of this run.
+
+    Raises:
+        TypeError: `program` is not a function; whatever `program` raises.
+    """
+    _require_function(program)
+    name = name or str(getattr(program, "__name__", "program"))
+    if provider is not None:
+        provider.reset()
+    async with _watched_loop() as gaps:
+        wall, cpu = time.perf_counter(), time.process_time()
+        value = program()
+        if inspect.isawaitable(value):
+            value = await value
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    longest = max((end - start for start, end in gaps), default=0.0)
+    if not blocks:
+        note_gap(longest, name)
+    return Measured(
+        name=name,
+        value=value,
+        seconds=wall,
+        cpu=cpu,
+        gaps=tuple(gap for gap in gaps if gap[1] - gap[0] >= NOTABLE_GAP),
+        longest_gap=longest,
+        ledger=None if provider is None else provider.ledger(),
+    )
+
+
+def _require_function(program: object) -> None:
+    if inspect.iscoroutine(program):
+        program.close()
+    if not callable(program):
+        raise TypeError(
+            f"{program!r} is not a function: write `lambda: ...` round the call to be measured"
+        )
+
+
+@asynccontextmanager
+async def _watched_loop() -> AsyncIterator[list[tuple[float, float]]]:
+    """Give a list that gets every stand-still of the running loop, as (start, end)."""
+    gaps: list[tuple[float, float]] = []
+    last = time.monotonic()
+
+    def look() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > 2 * BEAT:
+            gaps.append((last, now))
+        last = now
+
+    async def beat() -> None:
+        while True:
+            look()
+            await asyncio.sleep(BEAT)
+
+    watcher = asyncio.create_task(beat(), name="lab: watch the loop")
+    try:
+        await asyncio.sleep(0)  # the first look, before the program starts
+        yield gaps
+    finally:
+        look()
+        await _cancelled(watcher)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,10 @@
+"""One function a picture. Each puts the figure that matters into its title and its alternative."""
+
+from course_lib.lab.plots.bars import bars
+from course_lib.lab.plots.curves import percentiles, versus_model
+from course_lib.lab.plots.heatmap import heatmap
+from course_lib.lab.plots.lanes import lanes
+from course_lib.lab.plots.picture import Picture, draw
+from course_lib.lab.plots.timeline import timeline
+
+__all__ = ["Picture", "bars", "draw", "heatmap", "lanes", "percentiles", "timeline", "versus_model"]

@@ -1,0 +1,67 @@
+"""Median times as bars, with the bound that no program can beat."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from course_lib.lab.comparison import Comparison
+from course_lib.lab.plots.picture import BLUE, GREEN, GREY, ORANGE, Picture, draw
+from course_lib.lab.prediction import Prediction
+
+__all__ = ["bars"]
+
+
+def bars(comparison: Comparison, *, guess: Prediction | None = None) -> Picture:
+    """Draw medians as bars with their spread, the bound as a line, the guess as a mark.
+
+    Args:
+        comparison: What `compare` returned.
+        guess: The learner's prediction for the first variant, in seconds.
+    """
+    fastest = min(comparison.variants, key=lambda variant: variant.seconds)
+    first = comparison.variants[0]
+
+    def paint(axes: Axes) -> str:
+        _bars(axes, comparison)
+        if comparison.bound is not None:
+            label = f"bound {comparison.bound:.2f} s"
+            axes.axvline(comparison.bound, color=GREY, linestyle="--", label=label)
+        if guess is not None and guess.guess is not None:
+            axes.plot(
+                guess.guess, 0, "D", color=ORANGE, markeredgecolor="white", label="your guess"
+            )
+        axes.set(xlabel="seconds (median; thin line: fastest to slowest round)", xlim=(0, None))
+        gain = comparison.speedup(fastest.name)
+        axes.set_title(f"{fastest.name}: {gain:.1f}x as fast as {first.name}")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        return _alternative(comparison)
+
+    return draw(paint, size=(8.0, 1.4 + 0.45 * len(comparison.variants)))
+
+
+def _bars(axes: Axes, comparison: Comparison) -> None:
+    variants = comparison.variants
+    fastest = min(variants, key=lambda variant: variant.seconds)
+    medians = np.array([variant.seconds for variant in variants])
+    spreads = np.array([variant.spread for variant in variants]).T
+    colours = [GREEN if variant is fastest else BLUE for variant in variants]
+    axes.barh(range(len(variants)), medians, xerr=np.abs(spreads - medians), color=colours)
+    for row, (middle, slowest) in enumerate(zip(medians, spreads[1], strict=True)):
+        axes.annotate(
+            f"{middle:.2f} s",
+            (slowest, row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    axes.set_yticks(range(len(variants)), [variant.name for variant in variants])
+    axes.invert_yaxis()
+    axes.margins(x=0.14)
+    axes.grid(visible=False, axis="y")
+
+
+def _alternative(comparison: Comparison) -> str:
+    listed = ", ".join(f"{each.name} {each.seconds:.2f} s" for each in comparison.variants)
+    if comparison.bound is None:
+        return f"Bar chart of median times: {listed}."
+    return f"Bar chart of median times: {listed}; no program can beat {comparison.bound:.2f} s."

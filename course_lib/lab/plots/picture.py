@@ -1,0 +1,62 @@
+"""A drawn figure with its text alternative."""
+
+import io
+from collections.abc import Callable
+from importlib import resources
+
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Picture", "draw"]
+
+STYLE = str(resources.files("course_lib.lab.plots") / "course.mplstyle")
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#555555"
+"""The style's colours by name: blue and orange to compare, green for good, red for bad."""
+
+
+class Picture:
+    """A figure as PNG, and the same message in words for those who do not see it.
+
+    Displayed as the last expression of a cell. It is drawn once, when it is made, outside pyplot,
+    so that no figure stays open.
+
+    Args:
+        figure: A drawn figure; kept as `.figure` to be changed or saved.
+        alt: The message of the picture in one or two sentences.
+    """
+
+    def __init__(self, figure: Figure, alt: str) -> None:
+        self.figure = figure
+        self.alt = alt
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        self.png = buffer.getvalue()
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_mimebundle_(
+        self,
+        include: object = None,
+        exclude: object = None,
+    ) -> tuple[dict[str, object], dict[str, object]]:
+        del include, exclude  # both forms are always wanted
+        return (
+            {"image/png": self.png, "text/plain": self.alt},
+            {"image/png": {"alt": self.alt}},
+        )
+
+
+def draw(paint: Callable[[Axes], str], *, size: tuple[float, float] | None = None) -> Picture:
+    """Return what `paint` draws on fresh axes, in the course's style.
+
+    Args:
+        paint: Draws on the axes it is given and returns the text alternative.
+        size: Width and height in inches; by default the style's.
+    """
+    with style.context(STYLE):
+        figure = Figure(figsize=size)
+        alt = paint(figure.subplots())
+        return Picture(figure, alt)
