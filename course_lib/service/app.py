@@ -1,0 +1,160 @@
+"""The application: which request goes where, and what it is answered."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final, cast
+
+from aiohttp import web
+
+from course_lib.service.engine import Dropped, Engine, Failed, Rejected
+from course_lib.service.knowledge.lexical import LexicalIndex
+from course_lib.service.metrics import exposition
+from course_lib.service.server import Connection, make_server
+from course_lib.service.wire import (
+    LARGEST_BODY,
+    Problem,
+    answer,
+    error_answer,
+    json_object,
+    rejection,
+    search_request,
+    whole_number,
+)
+
+__all__ = ["App"]
+
+MOST_CALLS: Final = 100_000
+BLANK: Final = 204
+
+Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
+
+
+class App:
+    """Answers requests out of an index, as the engine lets it.
+
+    Args:
+        engine: What requests to the provider go through.
+        index: What `/search` looks in.
+    """
+
+    def __init__(self, engine: Engine, index: LexicalIndex) -> None:
+        self.engine = engine
+        self.index = index
+        self.routes: Mapping[str, Mapping[str, Endpoint]] = {
+            # The provider's own. /rerank, /v1/embeddings, /v1/chat/completions and /v1/models
+            # belong here: they go through `self.engine.admit` as `search` does.
+            "/search": {"GET": self.search},
+            # About the process: free of behaviour and ledger.
+            "/health": {"GET": self.health},
+            "/metrics": {"GET": self.metrics},
+            "/admin/behaviour": {"GET": self.behaviour, "PUT": self.set_behaviour},
+            "/admin/ledger": {"GET": self.ledger, "DELETE": self.reset},
+        }
+
+    def server(self) -> web.Server:
+        """Return a server of this application, not yet listening."""
+        return make_server(self.handle)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever it is, in JSON."""
+        try:
+            endpoint = self._endpoint(request.method, request.path)
+            body = await _body(request) if request.can_read_body else b""
+            return await endpoint(request, body)
+        except Problem as problem:
+            return error_answer(problem.status, str(problem), headers=problem.headers)
+        except Rejected as rejected:
+            return rejection(str(rejected), rejected.retry_after)
+        except Failed as failed:
+            return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(failed))
+        except Dropped:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # goes nowhere: the connection is cut
+
+    def _endpoint(self, method: str, path: str) -> Endpoint:
+        methods = self.routes.get(path)
+        if methods is None:
+            paths = ", ".join(self.routes)
+            raise Problem(HTTPStatus.NOT_FOUND, f"there is no {path[:80]!r}: there is {paths}")
+        if method not in methods:
+            allowed = ", ".join(methods)
+            raise Problem(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                f"{path} takes {allowed}, not {method}",
+                headers={"Allow": allowed},
+            )
+        return methods[method]
+
+    async def search(self, request: web.BaseRequest, _: bytes) -> web.Response:
+        """`GET /search?q=&k=`: the passages that share words with the query, best first."""
+        connection = cast("Connection", request.protocol).number
+        fields = request.query
+        try:
+            query, k = search_request(fields)
+        except Problem as problem:
+            self.engine.refuse("/search", fields.get("q", ""), problem.status, connection)
+            raise
+        async with self.engine.admit("/search", query, connection):
+            found = self.index.search(query, k)
+            results = [
+                {
+                    "id": passage.id,
+                    "title": passage.title,
+                    "topic": passage.topic,
+                    "text": passage.text,
+                    "score": round(score, 4),
+                }
+                for passage, score in found
+            ]
+            return answer({"query": query, "results": results})
+
+    async def health(self, _: web.BaseRequest, __: bytes) -> web.Response:
+        """`GET /health`: it listens, and has read its passages."""
+        return answer({"status": "ok", "passages": len(self.index.passages)})
+
+    async def metrics(self, _: web.BaseRequest, __: bytes) -> web.Response:
+        """`GET /metrics`: the ledger's counts as Prometheus text."""
+        text, content_type = await exposition(self.engine.recorder)
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    async def behaviour(self, _: web.BaseRequest, __: bytes) -> web.Response:
+        """`GET /admin/behaviour`: what it does now."""
+        return answer(self.engine.behaviour.to_dict())
+
+    async def set_behaviour(self, _: web.BaseRequest, body: bytes) -> web.Response:
+        """`PUT /admin/behaviour`: change the parts that the body names, null switches one off."""
+        try:
+            self.engine.behaviour = self.engine.behaviour.changed(json_object(body))
+        except ValueError as error:
+            raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
+        return answer(self.engine.behaviour.to_dict())
+
+    async def ledger(self, request: web.BaseRequest, _: bytes) -> web.Response:
+        """`GET /admin/ledger?last=`: what it saw, with the last calls."""
+        last = whole_number(request.query, "last", default=MOST_CALLS, least=0, most=MOST_CALLS)
+        return answer(self.engine.ledger(last=last).to_dict())
+
+    async def reset(self, _: web.BaseRequest, __: bytes) -> web.Response:
+        """`DELETE /admin/ledger`: begin a new ledger, restart all draws."""
+        self.engine.reset()
+        return web.Response(status=BLANK)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    """Read the whole body, for every endpoint alike.
+
+    Raises:
+        Problem: It is larger than 1 MiB (413) or breaks off (400).
+    """
+    too_large = Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is too large: at most {LARGEST_BODY} bytes"
+    )
+    if (request.content_length or 0) > LARGEST_BODY:
+        raise too_large
+    try:
+        return await request.read()  # counts what comes in, and gives up at 1 MiB
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large from None
+    except web.RequestPayloadError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is broken: {error}") from None

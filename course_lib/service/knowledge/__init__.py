@@ -1,0 +1,1 @@
+"""What the provider knows: passages, questions about them, and ways to search."""

@@ -1,0 +1,142 @@
+"""Passages and questions, read from files that people edit.
+
+A Markdown file is a topic, a second-level heading a passage:
+
+    # Topic
+
+    ## Title {#id}
+
+    Paragraphs.
+
+Questions are a TOML file of `[[question]]` tables with `text`, `kind` and `passages` (ids).
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["CORPUS", "Passage", "Question", "load_passages", "load_questions"]
+
+CORPUS: Final = Path(__file__).parents[1] / "corpus"
+"""The handbook that comes with the course."""
+
+KINDS = ("lexical", "paraphrase")
+HEADING = re.compile(r"(?P<title>.+?)\s*\{#(?P<id>[a-z0-9-]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One piece of text that a search finds.
+
+    Attributes:
+        id: Lower-case letters, digits and hyphens; unique in its corpus.
+        title: Its heading.
+        topic: Heading of the file it stands in.
+        text: Its paragraphs, in Markdown, separated by an empty line.
+    """
+
+    id: str
+    title: str
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question whose answers are known, to measure a search by.
+
+    Attributes:
+        text: The question.
+        kind: "lexical" if it shares words with its answer, "paraphrase" if it avoids them.
+        passages: Ids of the passages that answer it.
+    """
+
+    text: str
+    kind: str
+    passages: tuple[str, ...]
+
+
+def load_passages(folder: Path = CORPUS) -> tuple[Passage, ...]:
+    """Read all Markdown files of a folder.
+
+    Args:
+        folder: Where the files are; those in folders below it are not read.
+
+    Returns:
+        The passages in the order of their ids.
+
+    Raises:
+        ValueError: A file breaks the format, an id is given twice, or there is no passage at all;
+            the message names the file and the fix.
+    """
+    passages: dict[str, Passage] = {}
+    for file in sorted(folder.glob("*.md")):
+        for passage in _passages(file):
+            if passage.id in passages:
+                raise ValueError(f"{file.name}: id {passage.id!r} is taken already: rename one")
+            passages[passage.id] = passage
+    if not passages:
+        raise ValueError(f"no passage in {folder}: put Markdown files there")
+    return tuple(passages[name] for name in sorted(passages))
+
+
+def _passages(file: Path) -> Iterable[Passage]:
+    head, *sections = re.split(r"^## +", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    topic = re.search(r"^# +(.+)$", head, flags=re.MULTILINE)
+    if topic is None:
+        raise ValueError(f"{file.name}: begin the file with a line `# Topic`")
+    for section in sections:
+        heading, _, text = section.partition("\n")
+        yield _passage(file, topic[1].strip(), heading.strip(), text)
+
+
+def _passage(file: Path, topic: str, heading: str, text: str) -> Passage:
+    parts = HEADING.fullmatch(heading)
+    if parts is None:
+        raise ValueError(f"{file.name}: write the heading {heading!r} as `## Title {{#id}}`")
+    if not text.strip():
+        raise ValueError(f"{file.name}: passage {parts['id']!r} has no text: write some")
+    return Passage(parts["id"], parts["title"], topic, _unwrapped(text))
+
+
+def _unwrapped(text: str) -> str:
+    """Join the lines of each paragraph; code, lists and tables keep theirs."""
+    blocks = re.split(r"\n\s*\n", text.strip())
+    return "\n\n".join(
+        block
+        if re.search(r"^\s*([-*+|>]|\d+\.|```| {4})", block, flags=re.MULTILINE)
+        else " ".join(block.split("\n"))
+        for block in blocks
+    )
+
+
+def load_questions(passages: Iterable[Passage], folder: Path = CORPUS) -> tuple[Question, ...]:
+    """Read `questions.toml` of a folder.
+
+    Args:
+        passages: The corpus that the questions are about.
+        folder: Where the file is.
+
+    Raises:
+        ValueError: A question breaks the format, or names a passage that is not there.
+    """
+    tables = tomllib.loads((folder / "questions.toml").read_text(encoding="utf-8"))
+    known = {passage.id for passage in passages}
+    return tuple(_question(table, known) for table in tables.get("question", []))
+
+
+def _question(table: dict[str, Any], known: set[str]) -> Question:
+    try:
+        question = Question(table["text"], table["kind"], tuple(table["passages"]))
+    except KeyError as error:
+        raise ValueError(f"question {table.get('text', '')!r} needs {error}") from None
+    if question.kind not in KINDS:
+        raise ValueError(f"question {question.text!r}: kind is one of {', '.join(KINDS)}")
+    if not question.passages:
+        raise ValueError(f"question {question.text!r}: name at least one passage")
+    if unknown := sorted(set(question.passages) - known):
+        raise ValueError(f"question {question.text!r}: there is no passage {unknown[0]!r}")
+    return question

@@ -1,0 +1,102 @@
+"""The provider's own limits: a token bucket that refuses, and slots that make others wait."""
+
+import asyncio
+import math
+from collections import OrderedDict
+
+from course_lib.service.behaviour import Capacity, RateLimit
+
+__all__ = ["Bucket", "Slots"]
+
+ROUNDING = 1e-9
+"""Share of a token that may be missing: a client that waits exactly as told is let in."""
+
+
+class Bucket:
+    """A token bucket that never waits: it lets in, or says when to come back.
+
+    Args:
+        limit: Rate and burst; None lets everybody in.
+    """
+
+    def __init__(self, limit: RateLimit | None) -> None:
+        self._limit = limit
+        self._tokens = 0.0
+        self._filled = -math.inf
+
+    def take(self, now: float) -> float:
+        """Take one token.
+
+        Args:
+            now: Seconds on a clock that does not go back.
+
+        Returns:
+            0.0 if a token was there, otherwise the seconds until there is one.
+        """
+        limit = self._limit
+        if limit is None:
+            return 0.0
+        tokens = min(limit.burst, self._tokens + (now - self._filled) * limit.rate)
+        self._filled = now
+        if tokens < 1 - ROUNDING:
+            self._tokens = tokens
+            return (1 - tokens) / limit.rate
+        self._tokens = tokens - 1
+        return 0.0
+
+
+class Slots:
+    """A FIFO semaphore whose size may change while it is in use.
+
+    While anybody waits, every slot is taken: each release and each growth hands slots to those
+    who wait, in order, before anybody else can ask. So nobody jumps the queue.
+
+    Args:
+        capacity: Slots; None for any number.
+    """
+
+    def __init__(self, capacity: Capacity | None) -> None:
+        self._limit = _size(capacity)
+        self._busy = 0
+        # An ordered dict: a request that is cancelled leaves from the middle in constant time.
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+
+    def resize(self, capacity: Capacity | None) -> None:
+        """Change the number of slots. Growth wakes the queue; nobody is evicted."""
+        self._limit = _size(capacity)
+        self._hand_out()
+
+    async def __aenter__(self) -> None:
+        if self._busy < self._limit:
+            self._busy += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = None
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._withdraw(turn)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _withdraw(self, turn: asyncio.Future[None]) -> None:
+        self._waiting.pop(turn, None)
+        if not turn.cancelled():  # it had been given its slot, and was cancelled before it woke
+            self._release()
+
+    def _release(self) -> None:
+        self._busy -= 1
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._busy < self._limit:
+            turn, _ = self._waiting.popitem(last=False)
+            if not turn.done():
+                self._busy += 1
+                turn.set_result(None)
+
+
+def _size(capacity: Capacity | None) -> float:
+    return math.inf if capacity is None else capacity.slots
