@@ -66,5 +66,6 @@ def error(ename="ValueError", evalue="no"):
 
 
 def notebook(*cells):
-    """A notebook of these cells."""
-    return new_notebook(cells=list(cells))
+    """A notebook of these cells, each with an id of its own."""
+    fresh = [nbformat.from_dict({**cell, "id": f"cell-{k}"}) for k, cell in enumerate(cells)]
+    return new_notebook(cells=fresh)
