@@ -73,7 +73,10 @@ def create(venv: Path, *, with_pip: bool) -> None:
 def install(root: Path, venv: Path, uv: str | None) -> None:
     """Install the lock, hash by hash, then the package as it lies in the checkout."""
     python = venv / "bin/python"
-    pip = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
+    with_uv = [uv or "uv", "pip", "install", "--python", python]
+    # Compiling all of it takes a quarter of the time; like with uv, first use compiles what it needs.
+    with_pip = [python, "-m", "pip", "install", "--no-compile"]
+    pip = with_uv if uv else with_pip
     run([*pip, "--require-hashes", "-r", LOCK], cwd=root)
     run([*pip, "--no-deps", "--no-build-isolation", "-e", "."], cwd=root)
 
