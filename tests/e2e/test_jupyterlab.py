@@ -1,5 +1,6 @@
 """A learner opens a notebook in JupyterLab and runs all cells, twice, in a real browser."""
 
+import json
 import os
 import urllib.error
 import urllib.request
@@ -22,7 +23,7 @@ def lab():
 
 
 def status(url):
-    """The HTTP status of a page."""
+    """The HTTP status of a page or request."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - own server
             return answer.status
@@ -44,3 +45,49 @@ def test_a_notebook_runs_from_top_to_bottom_twice(lab, path):
         assert [link for link in own if status(link) != 200] == []
         assert notebook.page_errors == []
     assert lab.outside == []
+
+
+BAD = {
+    "nbformat": 4,
+    "nbformat_minor": 5,
+    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    "cells": [
+        {
+            "id": "text",
+            "cell_type": "markdown",
+            "metadata": {},
+            "source": "[dead](nowhere.md) ![foreign](http://outside.invalid/x.png)",
+        },
+        *(
+            {
+                "id": f"code-{k}",
+                "cell_type": "code",
+                "metadata": {"tags": tags},
+                "source": source,
+                "outputs": [],
+                "execution_count": None,
+            }
+            for k, (source, tags) in enumerate(
+                [("1 / 0", ["raises-exception"]), ("x = 1", []), ("[][1]", []), ("2", [])]
+            )
+        ),
+    ],
+}
+
+
+def test_what_is_wrong_with_a_notebook_is_seen(lab):
+    """An error, a dead link and a request that leaves the machine are each noticed."""
+    address = f"{lab.url}/api/contents/bad.ipynb"
+    body = json.dumps({"type": "notebook", "content": BAD}).encode()
+    request = urllib.request.Request(address, body, method="PUT")  # noqa: S310 - own server
+    assert status(request) == 201
+    with lab.open("bad.ipynb") as notebook:
+        state = notebook.run_all()
+        assert state["errors"] == ["code cell 2: IndexError: list index out of range"]
+        assert state["counts"] == [1, 2, 3, None]
+        assert [status(link) for link in notebook.links()] == [404]
+        with notebook.page.expect_event("pageerror"):
+            notebook.page.evaluate("() => { setTimeout(() => { throw Error('in the page'); }); }")
+        assert notebook.page_errors == ["in the page"]
+    assert set(lab.outside) == {"http://outside.invalid/x.png"}
+    lab.outside.clear()
