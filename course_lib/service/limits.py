@@ -8,8 +8,8 @@ from course_lib.service.behaviour import Capacity, RateLimit
 
 __all__ = ["Bucket", "Slots"]
 
-ROUNDING = 1e-9
-"""Share of a token that may be missing: a client that waits exactly as told is let in."""
+EARLY = 1e-6
+"""Seconds that one may come early: clocks round, and who waits exactly as told is to be let in."""
 
 
 class Bucket:
@@ -38,10 +38,11 @@ class Bucket:
             return 0.0
         tokens = min(limit.burst, self._tokens + (now - self._filled) * limit.rate)
         self._filled = now
-        if tokens < 1 - ROUNDING:
+        missing = (1 - tokens) / limit.rate
+        if missing > EARLY:
             self._tokens = tokens
-            return (1 - tokens) / limit.rate
-        self._tokens = tokens - 1
+            return missing
+        self._tokens = tokens - 1  # below 0 if it came early: the next one pays
         return 0.0
 
 

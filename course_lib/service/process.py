@@ -26,7 +26,9 @@ from course_lib.service.behaviour import (
 from course_lib.service.launch import end, launch
 from course_lib.service.ledger import Ledger
 
-__all__ = ["Provider", "running", "start"]
+__all__ = ["Provider", "active", "running", "start"]
+
+_started: "weakref.WeakSet[Provider]" = weakref.WeakSet()
 
 
 class Provider:
@@ -48,6 +50,7 @@ class Provider:
         self._admin = Admin(url)
         # Runs once: on stop, when the handle is collected, or when this process exits.
         self._end = weakref.finalize(self, end, process, log, os.getpid())
+        _started.add(self)
 
     def __repr__(self) -> str:
         return f"<Provider {self.url} pid {self.pid}, {self._state()}>"
@@ -175,6 +178,12 @@ def start(
     behaviour = Behaviour(latency or Latency.constant(0), rate_limit, capacity, faults)
     process, log, url = launch(behaviour, port)
     return Provider(process, log, url)
+
+
+def active() -> list[Provider]:
+    """Return the providers that this process started and has not stopped, by process number."""
+    alive = [provider for provider in _started if provider._end.alive]  # noqa: SLF001 - one module
+    return sorted(alive, key=lambda provider: provider.pid)
 
 
 @contextmanager

@@ -1,0 +1,35 @@
+import time
+
+import pytest
+
+from course_lib import service
+
+PATIENCE = 60.0  # seconds for what a free machine does at once
+
+
+@pytest.fixture(scope="module")
+def shared_provider():
+    """One provider for a module's tests."""
+    with service.running(latency=None) as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(shared_provider):
+    """A provider that is as fast as it can be, has no limits and an empty ledger."""
+    shared_provider.configure(latency=None, rate_limit=None, capacity=None, faults=None)
+    shared_provider.reset()
+    return shared_provider
+
+
+@pytest.fixture
+def eventually():
+    """Wait until something holds that another process brings about."""
+
+    def wait(condition):
+        give_up = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < give_up, "it never came about"
+            time.sleep(0.01)
+
+    return wait
