@@ -35,7 +35,7 @@ async def run_child(source: str, *, patience: float = 30.0, **values: object) ->
     Raises:
         ChildError: The child raised, left no `result`, or took longer than `patience`.
     """
-    with subprocess.Popen(  # noqa: ASYNC220 - asyncio's own needs a loop that Windows' kernels lack
+    with subprocess.Popen(  # noqa: ASYNC220, S603 - Windows' kernels have no loop for asyncio's own
         [sys.executable, "-c", _program(source, values)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

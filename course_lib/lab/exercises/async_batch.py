@@ -267,8 +267,7 @@ EXERCISES = (
         (
             "Write one coroutine for one question, that never raises; then gather all of them.",
             "Order matters: first the slot (`async with semaphore:`), inside it the timeout.",
-            "`except Exception as error: return error` keeps an error as a value; "
-            "`asyncio.CancelledError` is no `Exception`, and goes through, as it should.",
+            "`except Exception as error: return error` makes a value of an error; `CancelledError` is none.",
         ),
     ),
 )

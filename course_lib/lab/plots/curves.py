@@ -23,6 +23,7 @@ def versus_model(
     title: str,
     x: str,
     y: str,
+    steps: bool = False,
 ) -> Picture:
     """Draw measured points over the curves that a formula gives.
 
@@ -32,13 +33,17 @@ def versus_model(
         title: The message.
         x: Label of the x axis, with its unit.
         y: Label of the y axis, with its unit.
+        steps: The model jumps: each value holds from the x before it up to its own.
     """
+    style = "steps-pre" if steps else "default"
     names = list(dict.fromkeys([*model, *measured]))
 
     def paint(axes: Axes) -> str:
         for name, colour in zip(names, (BLUE, ORANGE, GREEN, RED), strict=False):
             if name in model:
-                axes.plot(*model[name], "-", color=colour, alpha=0.7, label=f"{name}: model")
+                axes.plot(
+                    *model[name], drawstyle=style, color=colour, alpha=0.7, label=f"{name}: model"
+                )
             if name in measured:
                 axes.plot(*measured[name], "o", color=colour, label=f"{name}: measured")
         axes.set(xlabel=x, ylabel=y, ylim=(0, None))

@@ -12,6 +12,8 @@ from course_lib.lab.plots.picture import BLUE, RED, Picture, draw
 __all__ = ["Interval", "timeline"]
 
 MOST_LANES_LABELLED = 12
+FULL, SLIM = 0.75, 0.4
+"""Height of a bar in lanes; slim where there are so few lanes that shading would be covered."""
 
 
 class Interval(Protocol):
@@ -60,6 +62,7 @@ def timeline(
         _shade(axes, [(start - zero, end - zero) for start, end in gaps])
         _draw_calls(axes, calls, placed, zero)
         axes.set(xlabel="seconds since the start", ylabel="lane", xlim=(0, None))
+        axes.set_ylim(-0.6, peak - 0.4)
         if peak <= MOST_LANES_LABELLED:
             axes.set_yticks(range(peak), [str(lane + 1) for lane in range(peak)])
         axes.invert_yaxis()
@@ -80,6 +83,7 @@ def timeline(
 
 
 def _draw_calls(axes: Axes, calls: Sequence[Interval], placed: Sequence[int], zero: float) -> None:
+    height = FULL if max(placed) else SLIM
     for wanted, colour, label in ((True, BLUE, "answered"), (False, RED, "no good answer")):
         chosen = [i for i, call in enumerate(calls) if _answered(call) is wanted]
         if chosen:
@@ -87,7 +91,7 @@ def _draw_calls(axes: Axes, calls: Sequence[Interval], placed: Sequence[int], ze
                 [placed[i] for i in chosen],
                 [calls[i].end - calls[i].start for i in chosen],
                 left=[calls[i].start - zero for i in chosen],
-                height=0.75,
+                height=height,
                 color=colour,
                 edgecolor="white",
                 linewidth=0.5,

@@ -1,0 +1,271 @@
+"""Notebook 1: typical wrong answers, each with a diagnosis of its own."""
+
+import asyncio
+import time
+
+import aiohttp
+import pytest
+
+from course_lib.lab import exercise
+
+
+def card(number, function):
+    async def main():
+        return await exercise(number).check(function)
+
+    return asyncio.run(main())
+
+
+# 1.1 -------------------------------------------------------------------------------------------
+
+
+async def fetch_all(search, queries):
+    return await asyncio.gather(*(search(query) for query in queries))
+
+
+async def in_a_loop(search, queries):
+    return [await search(query) for query in queries]
+
+
+async def as_they_come(search, queries):
+    return [await each for each in asyncio.as_completed([search(query) for query in queries])]
+
+
+async def never_awaited(search, queries):
+    return [search(query) for query in queries]
+
+
+async def tasks_not_awaited(search, queries):
+    return [asyncio.create_task(search(query)) for query in queries]
+
+
+async def no_return(search, queries):
+    await asyncio.gather(*(search(query) for query in queries))
+
+
+async def in_pairs(search, queries):
+    answers = []
+    for start in range(0, len(queries), 2):
+        answers += await asyncio.gather(*(search(query) for query in queries[start : start + 2]))
+    return answers
+
+
+async def asked_twice(search, queries):
+    await asyncio.gather(*(search(query) for query in queries))
+    return await asyncio.gather(*(search(query) for query in queries))
+
+
+async def in_a_thread(search, queries):
+    return await asyncio.to_thread(lambda: [asyncio.run(search(query)) for query in queries])
+
+
+async def lost_gather(search, queries):
+    return asyncio.gather(*(search(query) for query in queries))
+
+
+async def never_ends(search, queries):
+    await asyncio.Event().wait()
+
+
+def not_async(search, queries):
+    return [search(query) for query in queries]
+
+
+WRONG_1_1 = {
+    in_a_loop: "the calls wait for one another",
+    as_they_come: "in the order in which they came",
+    never_awaited: "something is not awaited",
+    tasks_not_awaited: "something is not awaited",
+    not_async: "something is not awaited",
+    no_return: "is a `return` missing?",
+    in_pairs: "the calls wait for one another",
+    asked_twice: "exactly once",
+    in_a_thread: "thread",
+    lost_gather: "return a list",
+    never_ends: "wait",
+}
+
+
+# 1.2 -------------------------------------------------------------------------------------------
+
+
+async def ask(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        response.raise_for_status()
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def pasted(session, url, query):
+    async with session.get(f"{url}/search?q={query}") as response:
+        response.raise_for_status()
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def own_session(session, url, query):
+    async with aiohttp.ClientSession() as own:
+        return await ask(own, url, query)
+
+
+async def status_ignored(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        answer = await response.json()
+        return [found["id"] for found in answer.get("results", [])]
+
+
+async def error_from_the_body(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def whole_answer(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        response.raise_for_status()
+        return await response.json()
+
+
+async def own_check(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        if response.status != 200:
+            raise RuntimeError(f"status {response.status}")
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+WRONG_1_2 = {
+    pasted: "`params={'q': query}`",
+    own_session: "a new connection for each call",
+    status_ignored: "a 500 was taken for an answer",
+    error_from_the_body: "a 500 was taken for an answer",
+    whole_answer: "return the ids",
+}
+
+
+# 1.3 -------------------------------------------------------------------------------------------
+
+
+async def outcomes(search, queries, limit, timeout):  # noqa: ASYNC109 - the exercise's parameters
+    slots = asyncio.Semaphore(limit)
+
+    async def outcome(query):
+        async with slots:
+            try:
+                async with asyncio.timeout(timeout):
+                    return await search(query)
+            except Exception as error:  # noqa: BLE001
+                return error
+
+    return await asyncio.gather(*(outcome(query) for query in queries))
+
+
+async def no_limit(search, queries, limit, timeout):  # noqa: ASYNC109
+    return await outcomes(search, queries, len(queries), timeout)
+
+
+async def no_timeout(search, queries, limit, timeout):  # noqa: ASYNC109
+    return await outcomes(search, queries, limit, None)
+
+
+async def timeout_first(search, queries, limit, timeout):  # noqa: ASYNC109
+    slots = asyncio.Semaphore(limit)
+
+    async def outcome(query):
+        try:
+            async with asyncio.timeout(timeout), slots:
+                return await search(query)
+        except Exception as error:  # noqa: BLE001
+            return error
+
+    return await asyncio.gather(*(outcome(query) for query in queries))
+
+
+async def one_failure_fails_all(search, queries, limit, timeout):  # noqa: ASYNC109
+    slots = asyncio.Semaphore(limit)
+
+    async def outcome(query):
+        async with slots, asyncio.timeout(timeout):
+            return await search(query)
+
+    return await asyncio.gather(*(outcome(query) for query in queries))
+
+
+async def failures_dropped(search, queries, limit, timeout):  # noqa: ASYNC109
+    found = await outcomes(search, queries, limit, timeout)
+    return [item for item in found if not isinstance(item, Exception)]
+
+
+async def failures_as_none(search, queries, limit, timeout):  # noqa: ASYNC109
+    found = await outcomes(search, queries, limit, timeout)
+    return [None if isinstance(item, Exception) else item for item in found]
+
+
+async def in_chunks(search, queries, limit, timeout):  # noqa: ASYNC109
+    found = []
+    for start in range(0, len(queries), limit):
+        found += await outcomes(search, queries[start : start + limit], limit, timeout)
+    return found
+
+
+async def one_timeout_for_all(search, queries, limit, timeout):  # noqa: ASYNC109
+    tasks = [asyncio.create_task(outcomes(search, [q], limit, None)) for q in queries]
+    await asyncio.wait(tasks, timeout=timeout)
+    return [task.result()[0] if task.done() else TimeoutError() for task in tasks]
+
+
+WRONG_1_3 = {
+    no_limit: "at most `limit` calls at once",
+    no_timeout: "no timer",
+    timeout_first: "start the timeout after the slot",
+    one_failure_fails_all: "it raised Unavailable",
+    failures_dropped: "return a list with an answer for each question",
+    failures_as_none: "put the exception of a failed call in its place",
+    in_chunks: "slots stand empty",
+    one_timeout_for_all: "at most `limit` calls at once",
+}
+
+RIGHT = {"1.1": [fetch_all], "1.2": [ask, own_check], "1.3": [outcomes]}
+WRONG = {"1.1": WRONG_1_1, "1.2": WRONG_1_2, "1.3": WRONG_1_3}
+
+
+@pytest.mark.parametrize(
+    ("number", "function"),
+    [(number, function) for number, all_ in RIGHT.items() for function in all_],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_right_answer_passes(number, function):
+    """Whatever way it is written."""
+    result = card(number, function)
+    assert result.passed, result
+
+
+@pytest.mark.parametrize(
+    ("number", "function", "diagnosis"),
+    [(number, *pair) for number, all_ in WRONG.items() for pair in all_.items()],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_wrong_answer_is_told_what_is_wrong_with_it(number, function, diagnosis):
+    """The mistake is named, and nothing is raised."""
+    result = card(number, function)
+    assert result.verdict == "not yet"
+    assert diagnosis in result.diagnosis
+
+
+@pytest.mark.parametrize("number", WRONG)
+def test_at_least_three_mistakes_have_diagnoses_of_their_own(number):
+    """A learner is told more than that it is wrong."""
+    assert len({card(number, function).diagnosis for function in WRONG[number]}) >= 3
+
+
+def test_the_same_answer_gets_the_same_card_every_time():
+    """Virtual time: the figures on the card are exact."""
+    assert repr(card("1.3", outcomes)) == repr(card("1.3", outcomes))
+    assert "0.9 s" in repr(card("1.3", outcomes))
+
+
+def test_an_endless_loop_is_ended_and_named():
+    """A busy loop in the learner's function does not hang the notebook for good."""
+
+    async def busy(search, queries):
+        end = time.monotonic() + 300  # bounded, should the guard fail
+        while time.monotonic() < end:
+            pass
+
+    assert card("1.1", busy).verdict == "not yet"
