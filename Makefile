@@ -10,7 +10,7 @@ LAB_FLAGS = --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
   --LabApp.extension_manager=readonly
 
 # The newest release that `make lock` may choose; move it on to take newer ones.
-LOCK_DATE = 2026-11-24
+LOCK_DATE = 2026-11-01
 
 .PHONY: help lab test check build bench doctor lock setup
 

@@ -4,6 +4,7 @@ Python and the installer are stand-ins here: nothing is downloaded.
 """
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,14 @@ def test_setup_installs_the_lock_by_hash_then_the_package(checkout):
     assert "--require-hashes -r requirements.lock" in first
     assert second.endswith("--no-deps --no-build-isolation -e .")
     assert (checkout / ".venv/bin/python").exists()
+
+
+def test_setup_turns_off_the_question_about_news(checkout):
+    """JupyterLab neither asks about news nor looks for any: nothing leaves the machine."""
+    path, _ = with_uv(checkout)
+    make_setup(checkout, path)
+    config = json.loads((checkout / ".venv/etc/jupyter/labconfig/page_config.json").read_text())
+    assert config["disabledExtensions"]["@jupyterlab/apputils-extension:announcements"] is True
 
 
 def test_second_setup_runs_nothing(checkout):

@@ -8,6 +8,7 @@ and a mark is left there first, so that an interrupted set-up is known and start
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = "requirements.lock"
 STAMP = "course-stamp"
 UNFINISHED = "unfinished"
+# The environment's own JupyterLab does not ask whether it may fetch news and look for updates.
+LAB_CONFIG = "etc/jupyter/labconfig/page_config.json"
+NO_NEWS = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
 
 
 class SetupError(Exception):
@@ -109,6 +113,8 @@ def prepare(root: Path) -> None:
         create(venv, with_pip=uv is None)
     stamp.write_text(UNFINISHED)
     install(root, venv, uv)
+    (venv / LAB_CONFIG).parent.mkdir(parents=True, exist_ok=True)
+    (venv / LAB_CONFIG).write_text(json.dumps(NO_NEWS))
     stamp.write_text(wanted)
     print("Set-up is done; the next call starts at once.", flush=True)
 
