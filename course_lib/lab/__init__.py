@@ -4,7 +4,9 @@
 `exercise` checks what a learner wrote, `hygiene` what a notebook left behind.
 """
 
-from course_lib.lab import plots
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from course_lib.lab.checklist import Checklist, checklist
 from course_lib.lab.child import ChildError, run_child
 from course_lib.lab.clock import Simulation, simulate
@@ -15,6 +17,9 @@ from course_lib.lab.hygiene import HygieneError, hygiene, watch
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.table import Table
+
+if TYPE_CHECKING:
+    from course_lib.lab import plots
 
 __all__ = [
     "Checklist",
@@ -41,3 +46,10 @@ __all__ = [
 ]
 
 watch()
+
+
+def __getattr__(name: str) -> Any:
+    """Import `plots`, and with it matplotlib, where it is first used."""
+    if name == "plots":
+        return import_module("course_lib.lab.plots")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

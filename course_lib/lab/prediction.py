@@ -8,9 +8,6 @@ from course_lib.lab.table import Table
 
 __all__ = ["Prediction", "predict", "predictions"]
 
-CLOSE = 1.25
-"""A guess within this factor of the result counts as close."""
-
 
 @dataclass(slots=True, repr=False)
 class Prediction:
@@ -50,12 +47,8 @@ class Prediction:
             said = f"you say {self.with_unit(self.guess)}"
         if self.actual is None:
             return f"{self.question}: {said}"
-        return f"{self.question}: {said}; it is {self.with_unit(self.actual)}{self._verdict()}"
-
-    def _verdict(self) -> str:
-        if self.factor is None:
-            return ""
-        return ", close" if self.factor <= CLOSE else f", {self.factor:.1f}x off"
+        off = "" if self.factor is None else f", {self.factor:.1f}x off"
+        return f"{self.question}: {said}; it is {self.with_unit(self.actual)}{off}"
 
     def with_unit(self, value: float) -> str:
         """`value` to three digits, with the unit."""

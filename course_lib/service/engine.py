@@ -60,7 +60,8 @@ class Engine:
     def behaviour(self) -> Behaviour:
         """What it does. A new one holds from the next request on.
 
-        More capacity lets the queue move at once; less evicts nobody. Only a part that changed
+        More capacity lets the queue move at once; less evicts nobody, so that until enough have
+        left, more are worked on than the new capacity allows. Only a part that changed
         starts afresh: a rate limit with a full bucket, a latency or fault with its first draw.
         """
         return self._behaviour

@@ -12,12 +12,13 @@ from typing import IO, Any, Final
 
 from course_lib.service.behaviour import Behaviour
 
-__all__ = ["end", "launch"]
+__all__ = ["end", "exit_state", "launch"]
 
 START_SECONDS: Final = 60.0
 """Patience with a start: it takes less than one on a free machine."""
 
 STOP_SECONDS: Final = 5.0
+EXIT_SECONDS: Final = 1.0
 TAIL_BYTES: Final = 2_000
 LAST_PORT: Final = 65_535
 
@@ -104,7 +105,7 @@ def _first_line(process: subprocess.Popen[bytes]) -> bytes:
 
 def _failure(process: subprocess.Popen[bytes], log: IO[bytes]) -> str:
     try:
-        code = process.wait(timeout=1)
+        code = process.wait(EXIT_SECONDS)
     except subprocess.TimeoutExpired:
         reason = f"it gave no sign of life for {START_SECONDS:g} s"
     else:
@@ -114,6 +115,18 @@ def _failure(process: subprocess.Popen[bytes], log: IO[bytes]) -> str:
         f"the provider did not start ({reason}). Leave out port= to take a free one; to see it "
         f"fail, run: {sys.executable} -m course_lib.service"
     )
+
+
+def exit_state(process: subprocess.Popen[bytes]) -> str:
+    """Say of a provider that did not answer whether it has ended, and how.
+
+    A process that is ending closes its sockets before its exit status can be collected: so it is
+    given a moment.
+    """
+    try:
+        return f"has ended (exit status {process.wait(EXIT_SECONDS)})"
+    except subprocess.TimeoutExpired:
+        return "does not answer"
 
 
 def end(process: subprocess.Popen[bytes], log: IO[bytes], owner: int) -> None:

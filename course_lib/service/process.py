@@ -23,7 +23,7 @@ from course_lib.service.behaviour import (
     Latency,
     RateLimit,
 )
-from course_lib.service.launch import end, launch
+from course_lib.service.launch import end, exit_state, launch
 from course_lib.service.ledger import Ledger
 
 __all__ = ["Provider", "active", "running", "start"]
@@ -141,10 +141,9 @@ class Provider:
         try:
             return self._admin.call(method, path, data)
         except Unreachable as error:
-            code = self._process.poll()
-            state = "does not answer" if code is None else f"has ended (exit status {code})"
             raise RuntimeError(
-                f"the provider at {self.url} {state}: stop() it and service.start() a new one"
+                f"the provider at {self.url} {exit_state(self._process)}: "
+                "stop() it and service.start() a new one"
             ) from error
 
 

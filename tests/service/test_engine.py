@@ -14,7 +14,9 @@ from course_lib.service.engine import Dropped, Engine, Failed, Rejected
 
 NONE = Latency.constant(0)
 RESIZES = st.lists(
-    st.tuples(st.integers(0, 12), st.none() | st.builds(Capacity, st.integers(1, 5))), max_size=5
+    st.tuples(st.integers(0, 12), st.none() | st.builds(Capacity, st.integers(1, 5))),
+    max_size=5,
+    unique_by=lambda change: change[0],  # two at one moment: a test of its own, below
 )
 ARRIVALS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=25)
 
@@ -121,6 +123,23 @@ def test_capacity_holds_while_it_is_resized(arrivals, resizes):
     simulate(main)
     assert order == sorted(order)
     assert engine.ledger().peak_working == 3
+
+
+def test_a_slot_once_given_is_kept():
+    """Capacity that grows and shrinks in one moment has let somebody in; nobody is evicted."""
+    engine = Engine(Behaviour(NONE, capacity=Capacity(1)))
+
+    async def main():
+        tasks = [asyncio.create_task(call(engine, str(i), seconds=1)) for i in range(4)]
+        await asyncio.sleep(0.5)
+        engine.behaviour = Behaviour(NONE, capacity=Capacity(2))
+        engine.behaviour = Behaviour(NONE, capacity=Capacity(1))
+        await asyncio.gather(*tasks)
+
+    simulate(main)
+    ends = [round(c.end, 6) for c in engine.ledger().calls]
+    assert ends == [1, 1.5, 2.5, 3.5]
+    assert engine.ledger().peak_working == 2
 
 
 @given(

@@ -55,6 +55,6 @@ def heatmap(
         axes.set(xlabel=x, ylabel=y)
         axes.grid(visible=False)
         axes.set_title(title)
-        return f"{title}. Values from {grid.min():.1f}x to {grid.max():.1f}x, {len(framed)} framed."
+        return f"{title}. Values from {grid.min():.1f}x to {grid.max():.1f}x."
 
     return draw(paint, size=(8.0, 1.7 + 0.4 * len(rows)))
