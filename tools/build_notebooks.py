@@ -4,6 +4,8 @@
     python tools/build_notebooks.py 01_async_batch   these stems only
     python tools/build_notebooks.py --check          exit 1 if a notebook differs from its script
 
+The picture of a cell tagged `readme` is stored as `docs/pictures/<stem>.png`, too.
+
 Notebooks are executed one after the other: measurements of two at once would disturb each other.
 `nbtools/source.py` says how solutions are marked in a script.
 """
@@ -11,6 +13,7 @@ Notebooks are executed one after the other: measurements of two at once would di
 from __future__ import annotations
 
 import argparse
+import base64
 import sys
 import time
 from pathlib import Path
@@ -36,6 +39,17 @@ def build(target: Target) -> None:
     draft = target.path.with_name(f".{target.name}.draft")
     nbformat.write(notebook, draft)
     draft.replace(target.path)
+    if target.kind == "learner":
+        store_pictures(notebook, target.script.parents[2] / "docs" / "pictures", target.script.stem)
+
+
+def store_pictures(notebook: Any, folder: Path, name: str) -> None:
+    """Stores the picture of each cell tagged `readme`, so that the README shows a real result."""
+    for cell in notebook.cells:
+        if "readme" in cell.metadata.get("tags", []):
+            folder.mkdir(parents=True, exist_ok=True)
+            (png,) = (output.data["image/png"] for output in cell.outputs if "data" in output)
+            (folder / f"{name}.png").write_bytes(base64.b64decode(png))
 
 
 def differences(target: Target) -> Iterator[str]:

@@ -76,7 +76,7 @@ guess
 slow = await measure(lambda: naive.abatch(QUESTIONS), provider=provider, name="naive.abatch")
 guess.reveal(slow.seconds)
 
-# %%
+# %% tags=["readme"]
 plots.timeline(slow.ledger.calls, title="naive.abatch, as the provider saw it")
 
 # %% [markdown]

@@ -1,0 +1,1 @@
+"""This package, its peers and the bound, side by side in one run: `python -m benchmarks`."""
