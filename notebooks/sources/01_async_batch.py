@@ -30,6 +30,7 @@
 import asyncio
 import math
 import os
+import textwrap
 import time
 
 import aiohttp
@@ -40,13 +41,19 @@ from course_lib.async_batch import ServiceClient, SyncServiceClient, as_runnable
 from course_lib.lab import compare, exercise, measure, plots, predict
 
 # %% [markdown]
-# The provider is a process of its own. It searches a handbook of short passages, and takes for each answer as long as it is told to: change the numbers here, and run the notebook again.
+# The provider is a process of its own. It searches a handbook of short passages, and takes for each answer as long as it is told to.
+
+# %%
+provider = service.start()
+
+# %% [markdown]
+# Change the numbers here, and run the cells again:
 
 # %%
 COUNT = 50  # questions
 LATENCY = 0.1  # seconds that the provider takes for each answer
 
-provider = service.start(latency=service.Latency.constant(LATENCY))
+provider.configure(latency=service.Latency.constant(LATENCY))
 QUESTIONS = lab.questions(COUNT)
 print(f"{COUNT} questions, {LATENCY * 1000:.0f} ms each, such as: {QUESTIONS[0]}")
 
@@ -60,7 +67,7 @@ slow_client = SyncServiceClient(provider.url)
 naive = RunnableLambda(slow_client.search)
 
 best = naive.invoke("What does Little's law say?")[0]
-print(best.metadata["title"], "\n\n", best.page_content)
+print(best.metadata["title"], "", *textwrap.wrap(best.page_content, 90), sep="\n")
 
 # %% [markdown]
 # **Predict.** `abatch` promises to run a step over many inputs at once. How long will it take for all fifty questions? Write your guess, in seconds, in place of `...`; there is no penalty for being wrong, and much to be learned from it.
@@ -127,22 +134,27 @@ plots.versus_model(measured, curve, steps=True, **labels)
 
 # %%
 provider.configure(latency=service.Latency.constant(0.03))
+print(f"as it is: {math.ceil(COUNT / threads)} waves, 30 ms each")
+at_50 = predict("50 questions with max_concurrency=50", ...)  ### SOLUTION: 0.3
+at_50
 
 
-async def with_config(config):
-    return await measure(lambda: naive.abatch(QUESTIONS, config), provider=provider)
+# %%
+async def with_config(name, config):
+    return await measure(lambda: naive.abatch(QUESTIONS, config), provider=provider, name=name)
 
 
-plain = await with_config({})
-asked_for_50 = await with_config({"max_concurrency": 50})
+plain = await with_config("as it is", {})
+asked_for_50 = await with_config("max_concurrency=50", {"max_concurrency": 50})
 with lab.default_executor(50):
-    pool_of_50 = await with_config({})
+    pool_of_50 = await with_config("a pool of 50", {})
 
 # %%
 for run in (plain, asked_for_50, pool_of_50):
-    print(f"at most {run.peak_in_flight} threads, {run.seconds:.2f} s")
+    print(f"{run.name}: at most {run.peak_in_flight} threads, {run.seconds:.2f} s")
 assert asked_for_50.peak_in_flight <= threads
 assert pool_of_50.seconds < plain.seconds
+at_50.reveal(asked_for_50.seconds)
 
 # %% [markdown]
 # ### Who else uses that pool
@@ -211,8 +223,8 @@ variants = {
 }
 
 # %%
-provider.configure(latency=service.Latency.constant(0.03))
-ways = await compare(variants, bound=0.03, rounds=2, blocks=True)
+provider.configure(latency=service.Latency.constant(0.02))
+ways = await compare(variants, bound=0.02, rounds=2, blocks=True)
 ways
 
 # %%
@@ -234,13 +246,13 @@ faster.reveal(max(ways.speedup(variant.name) for variant in ways.variants))
 async def speedup(count, ms):
     provider.configure(latency=service.Latency.constant(ms / 1000))
     questions = lab.questions(count)
-    slow = await measure(lambda: naive.abatch(questions))
-    fast = await measure(lambda: with_client(lambda chain: chain.abatch(questions)))
-    return slow.seconds / fast.seconds
+    slow = lambda: naive.abatch(questions)
+    fast = lambda: with_client(lambda chain: chain.abatch(questions))
+    return (await compare({"slow": slow, "fast": fast}, rounds=2)).speedup("fast")
 
 
 # %%
-PER_THREAD, MILLISECONDS = [1, 4, 16], [5, 20, 70]
+PER_THREAD, MILLISECONDS = [1, 4, 16], [3, 10, 40]
 sweep = [[await speedup(k * threads, ms) for ms in MILLISECONDS] for k in PER_THREAD]
 labels = {"x": "latency of a call", "y": "size of the batch", "region": (10, 20)}
 plots.heatmap(
@@ -312,11 +324,16 @@ async def one_session():
 
 
 # %%
+opened = predict("connections of 100 calls, a session each", ..., "")  ### SOLUTION: 100
+opened
+
+# %%
 provider.configure(latency=service.Latency.constant(0.01))
 each, one = [await measure(run, provider=provider) for run in (session_per_call, one_session)]
 print(f"connections: {each.calls.connections} against {one.calls.connections}")
 print(f"CPU: {each.cpu / one.cpu:.1f}x as much; time: {each.seconds / one.seconds:.1f}x as long")
 assert each.calls.connections == 100 and one.calls.connections == 25
+opened.reveal(each.calls.connections)
 
 # %% [markdown]
 # This is loopback without encryption, where a connection is nearly free. Across a network each new one costs a round trip, and with TLS two or three, on top of the handshake's arithmetic. And there is a wall: a process may have only so many files open, and a connection is one. The child process below may open 256.
@@ -348,8 +365,8 @@ provider.configure(latency=service.Latency.constant(0.1))
 url = f"{provider.url}/search?q=loop"
 if os.name == "posix":
     own, shared = [await lab.run_child(STORM, url=url, shared=shared) for shared in (0, 1)]
-    print("too many open files:", own > 0, "with a session each,", shared > 0, "with one")
     assert own > 0 == shared
+    print("too many open files: some calls with a session each, none with one session")
 
 # %% [markdown]
 # ### A call that tells the truth
@@ -526,6 +543,11 @@ assert bare >= 100 and ours == 0
 
 
 # %%
+lost = predict("good answers that are paid for and thrown away", ..., "")  ### SOLUTION: 50
+lost
+
+
+# %%
 async def fail_one(client, **options):
     before = asyncio.all_tasks()
     try:
@@ -543,8 +565,8 @@ async def one_bad_apple(**options):
 
 batch = await measure(one_bad_apple, provider=provider)
 print("raised:", batch.value)
-print("answered all the same, and thrown away:", batch.calls.answered)
 assert batch.calls.answered == COUNT
+lost.reveal(batch.calls.answered)
 
 # %% [markdown]
 # The error came at once; the others went on, were answered, and thrown away. With a limit it is worse: calls *start* after the batch has failed.
@@ -554,8 +576,8 @@ few = {"max_concurrency": 10}
 limited = await measure(lambda: one_bad_apple(config=few), provider=provider)
 failed_at = min(call.end for call in limited.ledger.calls if call.status == 400)
 late = [call for call in limited.ledger.calls if call.start > failed_at + 0.05]
-print("calls that started after the failure:", "some" if late else "none")
 assert late
+plots.timeline(limited.ledger.calls, title="The first one failed")
 
 # %% [markdown]
 # `return_exceptions=True` keeps each failure in its place:
@@ -772,12 +794,11 @@ per_call = {
 
 
 # %%
-def row(name, seconds):
-    return [name, f"{seconds * 1e6:.1f} µs", f"{seconds * 10_000:.2f} s"]
+plots.magnitudes(per_call, title="What one call costs, layer by layer", x="CPU of one call")
 
-
-rows = [row(*each) for each in per_call.items()]
-lab.Table(["one call of", "CPU", "so 10,000 take"], rows)
+# %%
+ten_thousand = predict("10,000 calls of a chain of three, CPU alone", ...)  ### SOLUTION: 5
+ten_thousand.reveal(per_call["a chain of three"] * 10_000)
 
 # %% [markdown]
 # No number of connections makes these shorter. A process has one thread for its loop, so CPU per call is the ceiling of its throughput: few Runnables round plain async code, not a stack of them.

@@ -4,7 +4,18 @@ from course_lib.lab.plots.bars import bars
 from course_lib.lab.plots.curves import percentiles, versus_model
 from course_lib.lab.plots.heatmap import heatmap
 from course_lib.lab.plots.lanes import lanes
+from course_lib.lab.plots.magnitudes import magnitudes
 from course_lib.lab.plots.picture import Picture, draw
 from course_lib.lab.plots.timeline import timeline
 
-__all__ = ["Picture", "bars", "draw", "heatmap", "lanes", "percentiles", "timeline", "versus_model"]
+__all__ = [
+    "Picture",
+    "bars",
+    "draw",
+    "heatmap",
+    "lanes",
+    "magnitudes",
+    "percentiles",
+    "timeline",
+    "versus_model",
+]

@@ -27,6 +27,9 @@ PICTURES = {
     "timeline": lambda: plots.timeline([*CALLS, FAILED], gaps=[(0.1, 0.2)]),
     "one lane": lambda: plots.timeline(CALLS[:1]),
     "many lanes": lambda: plots.timeline([Call("/", "", 0.0, 1.0, 200, 0)] * 100),
+    "magnitudes": lambda: plots.magnitudes(
+        {"a call": 2.5e-7, "a request": 0.004, "a night": 3e4}, title="Title", x="time"
+    ),
     "percentiles": lambda: plots.percentiles({"a": [0.1] * 99 + [2.0], "b": [0.3]}),
     "versus_model": lambda: plots.versus_model(
         {"m": ([1, 2], [1.0, 2.0])}, {"m": ([1, 2], [1.0, 1.9])},
@@ -108,6 +111,7 @@ def test_only_cells_within_the_region_are_framed():
     [
         (lambda: plots.timeline([]), "no calls to draw"),
         (lambda: plots.percentiles({}), "no durations"),
+        (lambda: plots.magnitudes({"a": 0.0}, title="", x=""), "above 0"),
         (lambda: plots.percentiles({"a": []}), "no durations to draw for"),
         (
             lambda: plots.heatmap([[0.0]], rows=["a"], columns=["b"], title="", x="", y=""),
