@@ -252,7 +252,7 @@ async def speedup(count, ms):
 
 
 # %%
-PER_THREAD, MILLISECONDS = [1, 4, 16], [2, 8, 30]
+PER_THREAD, MILLISECONDS = [1, 4, 12], [2, 8, 30]
 sweep = [[await speedup(k * threads, ms) for ms in MILLISECONDS] for k in PER_THREAD]
 labels = {"x": "latency of a call", "y": "size of the batch", "region": (10, 20)}
 plots.heatmap(
