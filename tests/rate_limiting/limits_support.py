@@ -59,6 +59,9 @@ class Steered:
         self.run(asyncio.sleep(seconds))
         self.settle()
 
-    def timers(self):
-        """Return how many timers are set."""
-        return sum(not handle.cancelled() for _, _, handle in self.loop._timers)
+    def close(self):
+        """Cancel what still waits, and close the loop."""
+        for task in self.loop.waiting():
+            task.cancel()
+        self.settle()
+        self.loop.close()
