@@ -17,6 +17,7 @@ from course_lib.lab.hygiene import HygieneError, hygiene, watch
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.table import Table
+from course_lib.lab.virtual_provider import VirtualProvider
 
 if TYPE_CHECKING:
     from course_lib.lab import plots
@@ -30,6 +31,7 @@ __all__ = [
     "Prediction",
     "Simulation",
     "Table",
+    "VirtualProvider",
     "checklist",
     "compare",
     "default_executor",

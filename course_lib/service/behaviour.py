@@ -48,12 +48,16 @@ class Capacity(Value):
 
     Attributes:
         slots: Requests worked on at once, at least 1.
+        queue: Requests that may wait for a slot; more are answered 429. None lets any number wait.
     """
 
     slots: int
+    queue: int | None = None
 
     def __post_init__(self) -> None:
         whole("slots", self.slots, least=1)
+        if self.queue is not None:
+            whole("queue", self.queue, least=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Everything a request goes through, without HTTP.
 
-    arrive -> rate limit -> queue for a slot -> latency -> fault or answer -> recorded
+    arrive -> room in the queue -> rate limit -> queue for a slot -> latency -> fault or answer
+
+However it ends, it is recorded.
 
 The engine waits by the running loop's clock only, so that the same engine serves HTTP in real time
 and runs in virtual time.
@@ -17,9 +19,12 @@ from course_lib.service.limits import Bucket, Slots
 
 __all__ = ["Dropped", "Engine", "Failed", "Rejected"]
 
+SHORTEST = 0.001
+"""Seconds to come back after, where the work takes none and yet the queue is full."""
+
 
 class Rejected(Exception):  # noqa: N818 - the names are what happens to the request
-    """The rate limit refused the request (429).
+    """The rate limit, or a full queue, refused the request (429).
 
     Attributes:
         retry_after: Seconds until a request would be let in, above 0.
@@ -109,14 +114,14 @@ class Engine:
             connection: Number of the connection, for the record.
 
         Raises:
-            Rejected: The rate limit refused it; answer 429.
+            Rejected: The rate limit or a full queue refused it; answer 429.
             Failed: A fault; answer 500.
             Dropped: A fault; cut the connection.
         """
         visit = self.recorder.arrive(path, query, connection)
         status: int = NO_ANSWER
         try:
-            self._pass_rate_limit()
+            self._pass_limits()
             visit.accept()
             # Drawn on arrival: who gets which latency does not depend on who gets which slot.
             seconds = next(self._seconds)
@@ -137,7 +142,9 @@ class Engine:
         finally:
             visit.leave(status)
 
-    def _pass_rate_limit(self) -> None:
+    def _pass_limits(self) -> None:
+        if self._slots.full:  # somebody will typically have left after one latency
+            raise Rejected(self._behaviour.latency.p50 or SHORTEST)
         if retry_after := self._bucket.take(self._timer()):
             raise Rejected(retry_after)
 

@@ -57,15 +57,20 @@ class Slots:
     """
 
     def __init__(self, capacity: Capacity | None) -> None:
-        self._limit = _size(capacity)
+        self._limit, self._places = _size(capacity)
         self._busy = 0
         # An ordered dict: a request that is cancelled leaves from the middle in constant time.
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     def resize(self, capacity: Capacity | None) -> None:
         """Change the number of slots. Growth wakes the queue; nobody is evicted."""
-        self._limit = _size(capacity)
+        self._limit, self._places = _size(capacity)
         self._hand_out()
+
+    @property
+    def full(self) -> bool:
+        """Whether another request would find neither a slot nor a place in the queue."""
+        return self._busy >= self._limit and len(self._waiting) >= self._places
 
     async def __aenter__(self) -> None:
         if self._busy < self._limit:
@@ -99,5 +104,8 @@ class Slots:
                 turn.set_result(None)
 
 
-def _size(capacity: Capacity | None) -> float:
-    return math.inf if capacity is None else capacity.slots
+def _size(capacity: Capacity | None) -> tuple[float, float]:
+    """Slots, and places in the queue for them."""
+    if capacity is None:
+        return math.inf, math.inf
+    return capacity.slots, math.inf if capacity.queue is None else capacity.queue

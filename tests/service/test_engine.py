@@ -39,6 +39,43 @@ def test_latency_is_exact_and_shared_by_none():
     assert engine.ledger().peak_working == engine.ledger().peak_in_flight == 50
 
 
+def test_a_full_queue_refuses_who_comes_next():
+    """Two slots and one place to wait: of five at once, two are told to come back."""
+    engine = Engine(Behaviour(Latency.constant(1), capacity=Capacity(2, queue=1)))
+
+    async def outcome(i):
+        try:
+            await call(engine, str(i))
+        except Rejected as rejected:
+            return rejected.retry_after
+
+    async def main():
+        return await asyncio.gather(*map(outcome, range(5)))
+
+    assert simulate(main).value == [None, None, None, 1, 1]
+    seen = engine.ledger()
+    assert (seen.answered, seen.rejected, seen.peak_in_flight, seen.peak_working) == (3, 2, 3, 2)
+
+
+def test_a_refusal_for_want_of_room_costs_no_rate():
+    """The token is there for who comes when there is room again."""
+    limited = Behaviour(
+        Latency.constant(1), rate_limit=RateLimit(0.001, 2), capacity=Capacity(1, queue=0)
+    )
+    engine = Engine(limited)
+
+    async def both():
+        first = asyncio.create_task(call(engine))
+        await asyncio.sleep(0.5)
+        with pytest.raises(Rejected):
+            await call(engine)
+        await first
+        await call(engine)
+
+    simulate(both)
+    assert engine.ledger().answered == 2
+
+
 def test_no_latency_is_no_wait_at_all():
     """A latency of 0 gives the loop no turn: the answer is computed at once."""
 

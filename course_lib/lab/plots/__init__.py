@@ -5,6 +5,7 @@ from course_lib.lab.plots.curves import percentiles, versus_model
 from course_lib.lab.plots.heatmap import heatmap
 from course_lib.lab.plots.lanes import lanes
 from course_lib.lab.plots.magnitudes import magnitudes
+from course_lib.lab.plots.over_time import over_time
 from course_lib.lab.plots.picture import Picture, draw
 from course_lib.lab.plots.timeline import timeline
 
@@ -15,6 +16,7 @@ __all__ = [
     "heatmap",
     "lanes",
     "magnitudes",
+    "over_time",
     "percentiles",
     "timeline",
     "versus_model",

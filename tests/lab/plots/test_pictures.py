@@ -30,6 +30,10 @@ PICTURES = {
     "magnitudes": lambda: plots.magnitudes(
         {"a call": 2.5e-7, "a request": 0.004, "a night": 3e4}, title="Title", x="time"
     ),
+    "over_time": lambda: plots.over_time(
+        {"a": ([0, 1, 2], [1, 2, 3]), "b": ([0], [2])}, title="Title", y="calls",
+        bound=("bound", ([0, 2], [1, 3])),
+    ),
     "percentiles": lambda: plots.percentiles({"a": [0.1] * 99 + [2.0], "b": [0.3]}),
     "versus_model": lambda: plots.versus_model(
         {"m": ([1, 2], [1.0, 2.0])}, {"m": ([1, 2], [1.0, 1.9])},
@@ -111,6 +115,7 @@ def test_only_cells_within_the_region_are_framed():
     [
         (lambda: plots.timeline([]), "no calls to draw"),
         (lambda: plots.percentiles({}), "no durations"),
+        (lambda: plots.over_time({"a": ([], [])}, title="", y=""), "no points to draw for"),
         (lambda: plots.magnitudes({"a": 0.0}, title="", x=""), "above 0"),
         (lambda: plots.percentiles({"a": []}), "no durations to draw for"),
         (

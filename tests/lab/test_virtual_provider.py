@@ -1,0 +1,52 @@
+"""The provider in virtual time."""
+
+import asyncio
+
+import pytest
+
+from course_lib.errors import RateLimited, Unavailable
+from course_lib.lab import VirtualProvider, simulate
+from course_lib.service import Capacity, Faults, Latency, RateLimit
+
+
+def outcomes(provider, count):
+    async def main():
+        calls = (provider.search(str(number)) for number in range(count))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return simulate(main)
+
+
+def test_calls_take_the_time_they_are_given_exactly():
+    """And the provider keeps its ledger."""
+    provider = VirtualProvider(latency=Latency.constant(0.1), capacity=Capacity(4))
+    run = outcomes(provider, 8)
+    assert run.seconds == 0.2
+    assert run.value[0] == "answer to 0"
+    assert provider.ledger().peak_working == 4
+
+
+def test_a_refusal_is_the_same_error_as_over_http():
+    """With the seconds to wait."""
+    provider = VirtualProvider(rate_limit=RateLimit(rate=2, burst=1))
+    _, refused = outcomes(provider, 2).value
+    assert isinstance(refused, RateLimited)
+    assert refused.retry_after == 0.5
+
+
+@pytest.mark.parametrize("faults", [Faults(error=1.0), Faults(drop=1.0)])
+def test_a_fault_is_the_same_error_as_over_http(faults):
+    """Whatever went wrong."""
+    (failed,) = outcomes(VirtualProvider(faults=faults), 1).value
+    assert isinstance(failed, Unavailable)
+
+
+def test_behaviour_may_change_while_it_runs():
+    """Only what is named."""
+    provider = VirtualProvider(latency=Latency.constant(1.0), faults=Faults(error=1.0))
+
+    async def main():
+        provider.configure(faults=None)
+        return await provider.search("q")
+
+    assert simulate(main).seconds == 1.0
