@@ -28,15 +28,19 @@ class Level:
         rate: Tokens a second.
         capacity: Tokens it holds; at most `capacity + rate * t` are spent in any t seconds.
         initial: Tokens at time 0.
+
+    Attributes:
+        served: How often tokens were spent and not given back.
     """
 
-    __slots__ = ("_full_at", "_spent", "capacity", "rate")
+    __slots__ = ("_full_at", "_spent", "capacity", "rate", "served")
 
     def __init__(self, rate: float, capacity: float, initial: float) -> None:
         self.rate = rate
         self.capacity = capacity
         self._full_at = 0.0
         self._spent = capacity - initial
+        self.served = 0
 
     def tokens(self, now: float) -> float:
         """Return what is in it; below 0 by a hair where somebody was let in early."""
@@ -51,6 +55,7 @@ class Level:
         if now >= self._full_at + self._spent / self.rate:
             self._full_at, self._spent = now, 0.0
         self._spent += weight
+        self.served += 1
 
     def give_back(self, weight: float, spent_at: float, now: float) -> None:
         """Return what was spent for nothing, as far as that is safe.
@@ -61,6 +66,7 @@ class Level:
         """
         unused = max(0.0, weight - self.rate * (now - spent_at))
         self._spent = max(0.0, self._spent - unused)
+        self.served -= 1
 
 
 def require_positive(**values: float) -> None:

@@ -26,6 +26,9 @@ class Meter(Protocol):
     def spend(self, weight: float, now: float) -> None:
         """Let `weight` pass."""
 
+    def give_back(self, weight: float, spent_at: float, now: float) -> None:
+        """Take back that `weight` has passed at `spent_at`."""
+
 
 class Line:
     """Turns that pass one after another, each as soon as the meter lets it.

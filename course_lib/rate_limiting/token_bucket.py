@@ -28,10 +28,10 @@ class BucketStatistics:
     Attributes:
         tokens: Tokens in it now.
         waiting: Callers that wait now.
-        admitted: Callers that got their tokens.
+        admitted: Callers that got their tokens, those of gates included.
         refused: Calls with `blocking=False` that got none.
         cancelled: Callers that gave up while they waited.
-        waits: Seconds that those admitted have waited, in total.
+        waits: Seconds that callers have waited, in total, but for those of gates.
         longest_wait: Seconds that the slowest of them waited.
     """
 
@@ -94,7 +94,7 @@ class TokenBucket(BaseRateLimiter):
             raise ValueError(f"initial={initial!r}: give tokens from 0 to capacity={capacity!r}")
         self._level = Level(rate, capacity, initial)
         self.line = Line(self._level, Clock(timer))
-        self._admitted = self._refused = self._cancelled = 0
+        self._refused = self._cancelled = 0
         self._waits = self._longest_wait = 0.0
 
     @property
@@ -120,7 +120,7 @@ class TokenBucket(BaseRateLimiter):
             return BucketStatistics(
                 tokens=max(0.0, self._level.tokens(self.line.clock.seen())),
                 waiting=len(self.line),
-                admitted=self._admitted,
+                admitted=self._level.served,
                 refused=self._refused,
                 cancelled=self._cancelled,
                 waits=self._waits,
@@ -195,7 +195,6 @@ class TokenBucket(BaseRateLimiter):
                 line.advance()
             if not line and level.due(weight) - now <= EARLY:
                 level.spend(weight, now)
-                self._admitted += 1
                 return True
             if not blocking:
                 self._refused += 1
@@ -206,7 +205,6 @@ class TokenBucket(BaseRateLimiter):
             return turn
 
     def _admit(self, turn: Turn, now: float) -> None:
-        self._admitted += 1
         self._waits += now - turn.arrived
         self._longest_wait = max(self._longest_wait, now - turn.arrived)
         turn.grant(now)
@@ -217,7 +215,6 @@ class TokenBucket(BaseRateLimiter):
             self._cancelled += 1
             self.line.leave(turn)
             if turn.granted_at is not None:
-                self._admitted -= 1
                 self._waits -= turn.granted_at - turn.arrived
                 self._level.give_back(turn.weight, turn.granted_at, self.line.clock.now())
             self.line.advance()

@@ -25,6 +25,7 @@ class Logged(Level):
         self.log = []
 
     def spend(self, weight, now):
+        """Take tokens, and note it."""
         self.log.append((now, weight))
         super().spend(weight, now)
 
@@ -33,7 +34,7 @@ class Parrot(FakeListChatModel):
     """Answers in the coroutine itself, so that it works in virtual time."""
 
     async def _agenerate(self, messages, stop=None, run_manager=None, **options):
-        return self._generate(messages, stop, None, **options)
+        return self._generate(messages, stop, run_manager, **options)
 
 
 async def admissions(bucket, weights):
@@ -234,15 +235,28 @@ def test_a_thread_that_waits_is_not_held_up_by_a_blocked_loop():
 
 def test_a_loop_that_ended_with_callers_in_line_holds_nobody_up():
     """A closed loop's callers are passed over, and cost no token."""
-    bucket = TokenBucket(1000, 1, initial=0)
+    seconds = [0.0]
+    bucket = TokenBucket(1, 1, initial=0, timer=lambda: seconds[0])
     loop = asyncio.new_event_loop()
     task = loop.create_task(bucket.aacquire())
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
-    assert bucket.acquire()
+    seconds[0] = 1.0
+    assert bucket.acquire(blocking=False)
     assert bucket.statistics().waiting == 0
     task._log_destroy_pending = False
     task.get_coro().close()
+
+
+def test_a_loop_that_was_stopped_keeps_no_time():
+    """Somebody behind its caller does; that caller has its token when the loop goes on."""
+    bucket = TokenBucket(500, 1, initial=0)
+    loop = asyncio.new_event_loop()
+    stopped = loop.create_task(bucket.aacquire())
+    loop.run_until_complete(asyncio.sleep(0))
+    assert asyncio.run(bucket.aacquire())
+    assert loop.run_until_complete(stopped)
+    loop.close()
 
 
 def test_to_wait_synchronously_in_virtual_time_is_refused():

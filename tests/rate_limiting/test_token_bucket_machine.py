@@ -12,8 +12,10 @@ HAIR = 1e-6  # tokens
 
 
 class BucketMachine(RuleBasedStateMachine):
-    """Callers come, wait, give up and ask without waiting; the log of what was given out is held
-    against an ideal bucket after every step."""
+    """Callers come, wait, give up and ask without waiting.
+
+    After every step the log of what was given out is held against an ideal bucket.
+    """
 
     @initialize(
         rate=st.sampled_from([1.0, 3.0, 10.0, 1000.0]),
