@@ -32,7 +32,7 @@ __all__ = [
 
 Ts = TypeVarTuple("Ts")
 
-MAX_STILL = 100_000  # rounds of the loop without time moving
+MAX_STILL = 1_000_000  # callbacks run without time moving
 _DIGITS = 9  # time is kept in whole nanoseconds, so that nine waves of 0.1 s end at 0.9
 _FEW = 1_000  # below this many, finished tasks and cancelled timers are not worth a sweep
 
@@ -79,7 +79,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.limit = limit
         self.rounds = 0  # how often callbacks were run: the guard's proof of life
         self._now = 0.0
-        self._moved_at = 0  # the round at which time last moved
+        self._still = 0  # callbacks run since time last moved
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = count()
         self._cancelled_timers = 0
@@ -140,7 +140,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def extend(self) -> None:
         """Start all limits anew, so that what is cancelled can clean up."""
         self._interruption = None
-        self._moved_at = self.rounds
+        self._still = 0
         self.limit += self._now
 
     def _run_once(self) -> None:
@@ -149,10 +149,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise self._interruption
         if not self._ready and not self._stopping:
             self._jump()
-        elif self.rounds - self._moved_at > MAX_STILL:
+        elif self._still > MAX_STILL:
             raise Livelock(self._livelock())
         while self._timers and self._timers[0][0] <= self._now:
             self._ready.append(heapq.heappop(self._timers)[2])
+        self._still += len(self._ready)
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
             if not handle.cancelled():
@@ -172,8 +173,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 f"long, pass `limit=`.{self._list()}"
             )
         if when > self._now:
-            self._now, self._moved_at = when, self.rounds
-        elif self.rounds - self._moved_at > MAX_STILL:
+            self._now, self._still = when, 0
+        elif self._still > MAX_STILL:
             raise Livelock(self._livelock())
 
     def _deadlock(self) -> str:
@@ -185,12 +186,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _livelock(self) -> str:
         return (
-            f"The clock has stood at {self._now:g} virtual seconds for {MAX_STILL:,} rounds of the "
+            f"The clock has stood at {self._now:g} virtual seconds for {MAX_STILL:,} steps of the "
             "loop: something polls without waiting, with `sleep(0)` or with a delay that rounds "
             f"to no nanosecond. Await an event, or sleep for a real interval.{self._list()}"
         )
 
-    def _list(self, at_most: int = 20) -> str:
+    def _list(self, at_most: int = 8) -> str:
         lines = [f"\n  - {describe_task(task)}" for task in self.waiting()]
         more = f"\n  - ... and {len(lines) - at_most} more" if len(lines) > at_most else ""
         return "".join(lines[:at_most]) + more

@@ -1,43 +1,19 @@
 """The exercises of notebook 1, graded by behaviour."""
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from course_lib import service
-from course_lib.lab.clock import simulate
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.engine import Exercise
-from course_lib.lab.exercises.virtual import VirtualService
+from course_lib.lab.exercises.virtual import VirtualService, run_virtually
 
 __all__ = ["EXERCISES"]
 
 Search = Callable[[str], Awaitable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one run of a learner's function did in virtual time."""
-
-    value: Any
-    seconds: float
-    left_running: int
-
-
-def _run(provider: VirtualService, program: Callable[[], Awaitable[Any]]) -> Run:
-    """Run the program in virtual time and count the calls that outlive it."""
-
-    async def main() -> tuple[Any, float, int]:
-        value = program()
-        if inspect.isawaitable(value):
-            value = await value
-        return value, asyncio.get_running_loop().time(), provider.in_flight
-
-    return Run(*simulate(main, patience=10.0).value)
 
 
 # 1.1 -------------------------------------------------------------------------------------------
@@ -48,7 +24,7 @@ LATENCIES = [0.1, 0.4, 0.2, 0.1, 0.3, 0.1, 0.2, 0.1]
 async def grade_fetch_all(fetch_all: Callable[[Search, Sequence[str]], Awaitable[Any]]) -> Grading:
     """Eight calls of different length: all at once, answers in the order of the questions."""
     provider = VirtualService(LATENCIES)
-    run = _run(provider, lambda: fetch_all(provider.search, provider.queries))
+    run = run_virtually(provider, lambda: fetch_all(provider.search, provider.queries))
     grading, count, longest = Grading(), len(LATENCIES), max(LATENCIES)
     right = run.value == provider.answers
     grading.observe(
@@ -189,7 +165,7 @@ async def grade_outcomes(
     """Sixteen calls, one fails, one hangs: every other answer stands, the limit holds."""
     provider = VirtualService(MIXED, failing={FAILING}, hanging={HANGING})
     program = lambda: outcomes(provider.search, provider.queries, LIMIT, TIMEOUT)  # noqa: E731
-    run = _run(provider, program)
+    run = run_virtually(provider, program)
     grading = Grading()
     _grade_items(grading, run.value, provider)
     grading.observe(

@@ -64,14 +64,13 @@ class Exercise:
             return ScoreCard(title, "not yet", diagnosis=misuse)
         try:
             grading = await self.grade(function)
-        except NotImplementedError:
-            return ScoreCard(
-                title, "not attempted yet", diagnosis="write the function, check again"
-            )
         except SimulationError as error:
             return ScoreCard(title, "not yet", diagnosis=str(error))
         except Exception as error:  # noqa: BLE001 - a learner's mistake of any kind goes on the card
-            return ScoreCard(title, "not yet", diagnosis=_raised(function, error))
+            cause = _innermost(error)
+            if isinstance(cause, NotImplementedError):
+                return ScoreCard(title, "not attempted yet", diagnosis="write it, then check again")
+            return ScoreCard(title, "not yet", diagnosis=_raised(function, cause))
         return grading.card(title)
 
     def hint(self) -> Hint:
@@ -109,10 +108,14 @@ class Exercise:
         return ""
 
 
-def _raised(function: Callable[..., Any], error: BaseException) -> str:
-    """What was raised and, where it is known, in which line of the learner's code."""
+def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def _raised(function: Callable[..., Any], error: BaseException) -> str:
+    """What was raised and, where it is known, in which line of the learner's code."""
     said = f"it raised {type(error).__name__}: {error}" if str(error) else f"it raised {error!r}"
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

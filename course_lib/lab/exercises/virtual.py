@@ -1,13 +1,17 @@
 """A provider in virtual time, for exact grading: each query takes the time it is given."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
-from course_lib.errors import Unavailable
+from course_lib.errors import RateLimited, Unavailable
+from course_lib.lab.clock import simulate
 from course_lib.service import Call
 
-__all__ = ["VirtualService"]
+__all__ = ["Run", "VirtualService", "run_virtually"]
 
 
 class VirtualService:
@@ -17,6 +21,8 @@ class VirtualService:
         latencies: Seconds that each query takes, by its position in `queries`.
         failing: Positions of the queries that fail, at the end of their time.
         hanging: Positions of the queries that are never answered.
+        refusing: How often a query, by its position, is refused (429) before it is answered.
+        retry_after: Seconds that a refusal asks the caller to wait.
     """
 
     def __init__(
@@ -25,6 +31,8 @@ class VirtualService:
         *,
         failing: Collection[int] = (),
         hanging: Collection[int] = (),
+        refusing: Mapping[int, int] | None = None,
+        retry_after: float = 1.0,
     ) -> None:
         self.queries = [f"question {number}" for number in range(len(latencies))]
         self.calls: list[Call] = []
@@ -33,13 +41,18 @@ class VirtualService:
         self._latencies = dict(zip(self.queries, latencies, strict=True))
         self._failing = {self.queries[number] for number in failing}
         self._hanging = {self.queries[number] for number in hanging}
+        self._refusals = {self.queries[at]: times for at, times in (refusing or {}).items()}
+        self._retry_after = retry_after
 
     async def search(self, query: str) -> str:
         """Return the answer to `query` after its time.
 
         Raises:
+            RateLimited: The query is to be refused once more.
             Unavailable: The query is one of the failing ones.
         """
+        if self._refusals.get(query, 0) > 0:
+            self._refuse(query)
         loop = asyncio.get_running_loop()
         start, status = loop.time(), 0
         self.in_flight += 1
@@ -57,6 +70,12 @@ class VirtualService:
             self.in_flight -= 1
             self.calls.append(Call("/search", query, start, loop.time(), int(status), 0))
 
+    def _refuse(self, query: str) -> None:
+        now = asyncio.get_running_loop().time()
+        self._refusals[query] -= 1
+        self.calls.append(Call("/search", query, now, now, int(HTTPStatus.TOO_MANY_REQUESTS), 0))
+        raise RateLimited("too many requests", retry_after=self._retry_after)
+
     def answer(self, query: str) -> str:
         """What `search` returns for a query that succeeds."""
         return f"answer to {query}"
@@ -65,3 +84,30 @@ class VirtualService:
     def answers(self) -> list[str]:
         """The right answers, in the order of the queries."""
         return [self.answer(query) for query in self.queries]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run of a learner's function did in virtual time.
+
+    Attributes:
+        value: What it returned.
+        seconds: When it returned.
+        left_running: Calls that outlived it.
+    """
+
+    value: Any
+    seconds: float
+    left_running: int
+
+
+def run_virtually(provider: VirtualService, program: Callable[[], Awaitable[Any]]) -> Run:
+    """Run the program in virtual time, and count the calls that outlive it."""
+
+    async def main() -> tuple[Any, float, int]:
+        value = program()
+        if inspect.isawaitable(value):
+            value = await value
+        return value, asyncio.get_running_loop().time(), provider.in_flight
+
+    return Run(*simulate(main, patience=10.0).value)
