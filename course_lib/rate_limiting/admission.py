@@ -104,7 +104,7 @@ class Admission:
             pool.add(visit)
             self.waiting += 1
             self._nominate(pool)
-            self._rate.advance()
+            self._settle()
             if isinstance(turn, ThreadTurn) and not visit.inside and pool.candidate is not visit:
                 self._refuse_to_block(visit)
             return turn
@@ -117,20 +117,20 @@ class Admission:
                 self._take_back(visit)
             else:
                 self._drop(visit)
-            self._rate.advance()
+            self._settle()
 
     def leave(self, visit: Request, error: BaseException | None) -> None:
         """Take back a slot, and learn from how the visit ended."""
         with self._rate.lock:
             self._learn(visit, error)
             self._vacate(visit)
-            self._rate.advance()
+            self._settle()
 
     def resize(self, concurrency: int) -> None:
         """Have that many slots from now on. Nobody is evicted."""
         with self._rate.lock:
             self._resize(concurrency)
-            self._rate.advance()
+            self._settle()
 
     def cool_down(self, seconds: float) -> None:
         """Let nobody in for so many seconds, or longer if that has been said before."""
@@ -208,7 +208,7 @@ class Admission:
         if running_loop() is None:
             return
         self._drop(visit)
-        self._rate.advance()
+        self._settle()
         raise RuntimeError(
             "a synchronous call would block this thread's event loop until others have left the "
             "gate, and they may need the loop for that: await the asynchronous one (`ainvoke`, "
@@ -264,7 +264,6 @@ class Admission:
             self.rejected[visit.step] += 1
             if error.retry_after > 0 and math.isfinite(error.retry_after):
                 self._hold_back(error.retry_after)
-                self._cooling.advance()
             if policy is not None:
                 admitted = self.admitted
                 self._resize(policy.rejected(limit, number=visit.number, admitted=admitted))

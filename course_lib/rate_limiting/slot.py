@@ -61,10 +61,9 @@ class Slot:
     @property
     def waited(self) -> float:
         """Seconds from asking for the slot to getting it."""
-        granted_at = self.turn.granted_at
-        if granted_at is None:
+        if not self.number or self.turn.granted_at is None:
             raise RuntimeError("this slot has not been entered yet")
-        return granted_at - self.turn.arrived
+        return self.turn.granted_at - self.turn.arrived
 
     async def __aenter__(self) -> Self:
         turn = self._arrive(LoopTurn)

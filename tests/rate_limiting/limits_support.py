@@ -45,6 +45,14 @@ class Steered:
         """Make a task of a coroutine, which runs with the next step."""
         return self.loop.create_task(coroutine)
 
+    def do(self, function):
+        """Call a function in the loop, so that it goes by the loop's time."""
+
+        async def call():
+            return function()
+
+        return self.run(call())
+
     def settle(self):
         """Let everything happen that is due now."""
 

@@ -29,21 +29,13 @@ class BucketMachine(RuleBasedStateMachine):
         self.log = []
         self.callers = []  # (task, weight), in the order they came
         self.served = []  # numbers, in the order they were served
-        self.time.run(self.make())
-
-    async def make(self):
-        """The bucket's clock is that of the loop it is made in."""
-        self.bucket = TokenBucket(self.rate, self.capacity, initial=self.initial)
+        self.bucket = self.time.do(lambda: TokenBucket(rate, capacity, initial=self.initial))
 
     async def ask(self, number, weight):
         """One caller."""
         await self.bucket.aacquire(weight=weight)
         self.log.append((self.time.loop.time(), weight))
         self.served.append(number)
-
-    async def statistics(self):
-        """What the bucket says, by the loop's clock."""
-        return self.bucket.statistics()
 
     def waiting(self):
         """Callers that are not done, first come first."""
@@ -120,7 +112,7 @@ class BucketMachine(RuleBasedStateMachine):
     def what_it_says_of_itself_is_true(self):
         """The counts, and the tokens."""
         self.time.settle()
-        says = self.time.run(self.statistics())
+        says = self.time.do(self.bucket.statistics)
         assert says.admitted == len(self.log)
         assert says.waiting == len(self.waiting())
         assert abs(says.tokens - max(0, self.left())) < HAIR
