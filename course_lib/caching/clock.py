@@ -1,0 +1,75 @@
+"""Seconds and dates for a cache that several event loops and threads use, in real or virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import _get_running_loop as running_loop  # public, and without the exception
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Clock"]
+
+
+class Clock:
+    """Seconds since it was made, which never go back, whoever asks.
+
+    By default it goes by the machine (`time.monotonic`), which ordinary event loops and threads
+    share. A loop with a time of its own (virtual time) is followed while it asks: coming to it or
+    from it, the clock goes on from the latest it has shown, so that nothing lives longer, in the
+    seconds of whoever asks, than it was given. Two that ask alternately thus age it both: give each
+    simulation a cache of its own.
+
+    Its methods are called with the cache's lock held.
+
+    Args:
+        timer: Returns seconds that never go back. If it is given, everybody goes by it.
+    """
+
+    __slots__ = ("_date", "_given", "_loop", "_machine", "_offset", "_timer")
+
+    def __init__(self, timer: Callable[[], float] | None = None) -> None:
+        self._given = timer
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer = timer or time.monotonic
+        self._machine = -time.monotonic()  # offset of the machine's time
+        self._offset = -self._timer()
+        self._date = time.time()  # at 0 seconds; counts only where the time is not the machine's
+
+    def now(self) -> float:
+        """Return the seconds since the clock was made."""
+        if self._given is None and (loop := running_loop()) is not self._loop:
+            self._follow(loop)
+        return self._timer() + self._offset
+
+    def date(self) -> float:
+        """Return the wall clock's time, in seconds since 1970, for what other processes read.
+
+        In virtual time, and by a given timer, it advances as the seconds do.
+        """
+        now = self.now()
+        return time.time() if self._timer is time.monotonic else self._date + now
+
+    def _follow(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        timer = _timer_of(loop)
+        if timer == self._timer:
+            return
+        latest = max(self._timer() + self._offset, time.monotonic() + self._machine)
+        self._timer, self._offset = timer, latest - timer()
+        if timer is time.monotonic:
+            self._machine = self._offset
+
+
+def _timer_of(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
+    """Return `time.monotonic`, unless this loop keeps a time of its own: then that.
+
+    uvloop keeps the machine's time, too, and says so in other words.
+    """
+    if loop is None or type(loop).time is asyncio.BaseEventLoop.time:
+        return time.monotonic
+    if type(loop).__module__.partition(".")[0] == "uvloop":
+        return time.monotonic
+    return loop.time
