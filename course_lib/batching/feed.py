@@ -1,0 +1,167 @@
+"""Where the items come from: an iterable, or an asynchronous one, read no faster than needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from course_lib.batching.arguments import refuse_single_input
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+__all__ = ["Feed", "Taker", "feed_of", "report"]
+
+Input = TypeVar("Input")
+_END: Any = object()
+
+
+class Taker(Protocol):
+    """Who takes the items."""
+
+    context: Context
+    began: float
+    stopped: bool
+
+    def room(self) -> bool:
+        """Return whether it takes another item now."""
+
+    def start(self, item: Any, since: float) -> None:
+        """Take an item that has been there since a time."""
+
+    def fed(self, error: BaseException | None = None) -> None:
+        """Learn that nothing more comes, because of an error perhaps."""
+
+
+class Feed(Protocol):
+    """A source of items."""
+
+    def fill(self, taker: Taker) -> None:
+        """Hand over as many items as there is room for. Called whenever there may be more."""
+
+    def stop(self) -> None:
+        """Hand over nothing more."""
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Return what runs."""
+
+    async def close(self) -> None:
+        """Close the source, when nothing runs any more."""
+
+
+def feed_of(inputs: Iterable[Input] | AsyncIterable[Input]) -> Feed:
+    """Return the feed for some inputs.
+
+    Raises:
+        TypeError: They cannot be iterated over, or are a single one: a text or a mapping.
+    """
+    refuse_single_input(inputs)
+    if isinstance(inputs, AsyncIterable):
+        return _AsyncFeed(aiter(inputs))
+    if not isinstance(inputs, Iterable):
+        raise TypeError(f"inputs={inputs!r}: give an iterable, or an asynchronous one")
+    return _SyncFeed(iter(inputs))
+
+
+class _SyncFeed:
+    """Reads an ordinary iterator, as soon as there is room and not before."""
+
+    __slots__ = ("_busy", "_iterator")
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator: Iterator[Any] | None = iterator
+        self._busy = False
+
+    def fill(self, taker: Taker) -> None:
+        if self._busy:  # the source itself, or a task that starts at once, has made room
+            return
+        self._busy = True
+        try:
+            while self._iterator is not None and taker.room():
+                item = taker.context.run(next, self._iterator, _END)
+                if item is _END:
+                    self._iterator = None
+                    taker.fed()
+                else:
+                    taker.start(item, taker.began)
+        except Exception as error:  # noqa: BLE001 - it is raised where the outcomes are awaited
+            self._iterator = None
+            taker.fed(error)
+        finally:
+            self._busy = False
+
+    def stop(self) -> None:
+        """Do nothing: who takes no more leaves no room."""
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return []
+
+    async def close(self) -> None:
+        iterator, self._iterator = self._iterator, None
+        if isinstance(iterator, Generator):  # a file or a queue is its owner's to close
+            iterator.close()
+
+
+class _AsyncFeed:
+    """Reads an asynchronous iterator, in one task of its own."""
+
+    __slots__ = ("_iterator", "_room", "_task")
+
+    def __init__(self, iterator: AsyncIterator[Any]) -> None:
+        self._iterator = iterator
+        self._task: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    def fill(self, taker: Taker) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(
+                self._pump(taker), context=taker.context.copy()
+            )
+            self._task.add_done_callback(lambda task: _pumped(task, taker))
+        elif self._room is not None and not self._room.done() and taker.room():
+            self._room.set_result(None)
+
+    async def _pump(self, taker: Taker) -> None:
+        """Read and close in one task, as time limits and cancel scopes within the source need."""
+        loop = asyncio.get_running_loop()
+        try:
+            async for item in self._iterator:
+                taker.start(item, loop.time())
+                while not taker.room():
+                    self._room = loop.create_future()
+                    await self._room
+        finally:
+            await self._close_iterator()
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [] if self._task is None else [self._task]
+
+    async def close(self) -> None:
+        await self._close_iterator()  # once more: the task may have ended before it began
+
+    async def _close_iterator(self) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _pumped(task: asyncio.Task[None], taker: Taker) -> None:
+    if taker.stopped:
+        report(task)
+    elif task.cancelled():
+        taker.fed(RuntimeError("the source of the inputs was cancelled, though not by `amap`"))
+    else:
+        taker.fed(task.exception())
+
+
+def report(task: asyncio.Task[Any]) -> None:
+    """Tell the loop's handler of an error in the clean-up of a task that was cancelled."""
+    if not task.cancelled() and (error := task.exception()) is not None and task.cancelling():
+        task.get_loop().call_exception_handler(
+            {"message": "an item failed while it was cancelled", "exception": error, "task": task}
+        )
