@@ -32,11 +32,13 @@ class Request(Visit, Protocol):
         weight: Tokens wanted.
         priority: Higher goes first.
         step: What its rejections are counted under.
+        senior: The place of an earlier attempt, if this is another one.
     """
 
     weight: float
     priority: float
     step: str
+    senior: tuple[float, int] | None
 
 
 class Admission:
@@ -99,7 +101,7 @@ class Admission:
         with self._rate.lock:
             now = self._rate.clock.now()
             visit.turn = turn = kind(visit.weight, now)
-            visit.place = self._place(visit.priority, now), next(self._arrivals)
+            visit.place = visit.senior or self._place(visit.priority, now)
             pool = self._pool_of(lender)
             pool.add(visit)
             self.waiting += 1
@@ -138,13 +140,14 @@ class Admission:
             self._hold_back(seconds)
             self._settle()
 
-    def _place(self, priority: float, now: float) -> float:
+    def _place(self, priority: float, now: float) -> tuple[float, int]:
         """Sort by arrival, each step of priority as if `ageing` seconds earlier.
 
         Somebody gains on a later arrival as time passes, but both age alike: their order is
         settled when the second arrives.
         """
-        return -priority if self._ageing is None else now - self._ageing * priority
+        rank = -priority if self._ageing is None else now - self._ageing * priority
+        return rank, next(self._arrivals)
 
     def _pool_of(self, lender: Visit | None) -> Pool:
         if lender is None or not lender.inside:

@@ -39,6 +39,7 @@ class Slot:
         "place",
         "pool",
         "priority",
+        "senior",
         "step",
         "turn",
         "weight",
@@ -57,6 +58,7 @@ class Slot:
         self.inside = False
         self.number = 0
         self.lent: Pool | None = None
+        self.senior: tuple[float, int] | None = None
 
     @property
     def waited(self) -> float:
@@ -64,6 +66,12 @@ class Slot:
         if not self.number or self.turn.granted_at is None:
             raise RuntimeError("this slot has not been entered yet")
         return self.turn.granted_at - self.turn.arrived
+
+    def again(self) -> Slot:
+        """Return a slot for another attempt: whoever was rejected keeps their place in line."""
+        slot = Slot(self._admission, self.weight, self.priority, self.step)
+        slot.senior = getattr(self, "place", None)
+        return slot
 
     async def __aenter__(self) -> Self:
         turn = self._arrive(LoopTurn)

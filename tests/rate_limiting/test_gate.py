@@ -204,7 +204,7 @@ async def six(moment, *, before=False, third=True):
     gate, log, tasks = Gate(concurrency=2, bucket=TokenBucket(10, 1)), [], []
     loop = asyncio.get_running_loop()
     if before:
-        loop.call_at(moment, lambda: tasks[3].cancel())
+        loop.call_at(moment, lambda: tasks[3].cancel())  # noqa: PLW0108 - it is not there yet
     names = range(6) if third else [0, 1, 2, 4, 5]
     tasks += await start(*(visit(gate, log, name, 0.25) for name in names))
     gate.cool_down(0.05)

@@ -89,12 +89,12 @@ class GateMachine(RuleBasedStateMachine):
         """Check what must hold as somebody comes in."""
         now = self.time.loop.time()
         assert now > self.cool_until - HAIR
-        assert self.gate.statistics().inside <= self.gate.concurrency or caller.rides_on
         self.log.append((now, caller.weight))
-        if caller.rides_on is None:
-            others = [other for other in self.waiting() if other.above() is None]
+        if caller.parent is None:
+            assert self.gate.statistics().inside <= self.gate.concurrency
+            others = [other for other in self.waiting() if other.parent is None]
             assert all(self.key(caller) < self.key(other) for other in others)
-        else:
+        elif caller.rides_on is not None:
             beside = [other for other in self.inside() if other.lender() is caller.rides_on]
             assert beside == [caller]
 
@@ -115,7 +115,8 @@ class GateMachine(RuleBasedStateMachine):
         self.callers.append(caller)
 
     @rule(
-        share=st.sampled_from([0.3, 1.0]), priorities=st.lists(st.integers(0, 2), min_size=1, max_size=4)
+        share=st.sampled_from([0.3, 1.0]),
+        priorities=st.lists(st.integers(0, 2), min_size=1, max_size=4),
     )
     def arrive(self, share, priorities):
         """Callers come, one after another."""
