@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from course_lib.lab.checklist import Checklist, checklist
 from course_lib.lab.child import ChildError, run_child
-from course_lib.lab.clock import Simulation, simulate
+from course_lib.lab.clock import Deadlock, Livelock, Simulation, simulate
 from course_lib.lab.comparison import Comparison, compare
 from course_lib.lab.exercises import exercise
 from course_lib.lab.experiment import Measured, measure
@@ -26,7 +26,9 @@ __all__ = [
     "Checklist",
     "ChildError",
     "Comparison",
+    "Deadlock",
     "HygieneError",
+    "Livelock",
     "Measured",
     "Prediction",
     "Simulation",

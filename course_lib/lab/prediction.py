@@ -9,6 +9,10 @@ from course_lib.lab.table import Table
 __all__ = ["Prediction", "predict", "predictions"]
 
 
+THOUSAND = 1000
+"""From here on numbers are written out, not in powers of ten."""
+
+
 @dataclass(slots=True, repr=False)
 class Prediction:
     """A guess and, once it is revealed, the result.
@@ -52,7 +56,8 @@ class Prediction:
 
     def with_unit(self, value: float) -> str:
         """`value` to three digits, with the unit."""
-        return f"{value:.3g} {self.unit}".rstrip()
+        number = f"{value:,.0f}" if abs(value) >= THOUSAND else f"{value:.3g}"
+        return f"{number} {self.unit}".rstrip()
 
 
 _kept: dict[str, Prediction] = {}

@@ -32,7 +32,7 @@ __all__ = [
 
 Ts = TypeVarTuple("Ts")
 
-MAX_STILL = 1_000_000  # callbacks run without time moving
+MAX_STILL = 500_000  # callbacks run without time moving
 _DIGITS = 9  # time is kept in whole nanoseconds, so that nine waves of 0.1 s end at 0.9
 _FEW = 1_000  # below this many, finished tasks and cancelled timers are not worth a sweep
 

@@ -841,7 +841,7 @@ lab.predictions()
 # - A failure in `abatch` neither stops nor spares the other calls: choose `return_exceptions=True` or a `TaskGroup`.
 # - `await` in cells, `run_sync` in sync code, `nest_asyncio` only where nothing else will do.
 #
-# Next comes notebook 2: limits on concurrency and rate, that hold.
+# Next: [notebook 2](02_rate_limiting.ipynb), limits on concurrency and rate that hold.
 #
 # ## Further reading
 #

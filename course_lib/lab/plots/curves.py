@@ -48,7 +48,7 @@ def versus_model(
                 axes.plot(*measured[name], "o", color=colour, label=f"{name}: measured")
         axes.set(xlabel=x, ylabel=y, ylim=(0, None))
         axes.set_title(title)
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return f"{title}. Measured points beside the model's curve for {', '.join(names)}."
 
     return draw(paint)
@@ -82,7 +82,7 @@ def percentiles(durations: Mapping[str, Sequence[float]], *, title: str | None =
         axes.minorticks_off()
         axes.set(xlabel="percentile", ylabel="seconds", ylim=(0, None))
         axes.set_title(title or f"p99: {said}")
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return f"Percentile curves; the 99th percentiles are: {said}."
 
     return draw(paint)
