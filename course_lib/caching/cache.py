@@ -159,8 +159,7 @@ class AsyncCache:
             asyncio.CancelledError: The caller was cancelled, or the computation itself was.
             Exception: Whatever the computation raised.
         """
-        with self._lock:
-            entry = self._find(key)
+        entry = self._find(key)
         if entry is None:
             [outcome] = await self._flight.join([key], _one(compute), self._checked(key, ttl))
             return self._give(*outcome)  # type: ignore[no-any-return]
@@ -225,9 +224,7 @@ class AsyncCache:
         Returns:
             An entry for each key, None for a miss. Entries are shared: do not change them.
         """
-        find = self._find
-        with self._lock:
-            return [find(key) for key in keys]
+        return list(map(self._find, keys))
 
     def get_or_compute_sync(
         self, key: Hashable, compute: Callable[[], T], *, ttl: float | None = None
@@ -236,8 +233,7 @@ class AsyncCache:
 
         Values are not refreshed early from here.
         """
-        with self._lock:
-            entry = self._find(key)
+        entry = self._find(key)
         if entry is None:
             value = self._threads.join(key, compute, self._checked(key, ttl))
             return self._give(failed=False, value=value)  # type: ignore[no-any-return]
@@ -249,8 +245,7 @@ class AsyncCache:
         Pass an object of your own as `default` to tell a miss from a value that is `None`. An error
         that is kept counts as nothing.
         """
-        with self._lock:
-            entry = self._find(key)
+        entry = self._find(key)
         if entry is None and self._tier is not None:
             entry = await self._read(self._checked_key(key))
         elif entry is None or entry.failed:

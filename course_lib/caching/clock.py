@@ -26,23 +26,28 @@ class Clock:
 
     Args:
         timer: Returns seconds that never go back. If it is given, everybody goes by it.
+
+    Attributes:
+        loop: The loop that asked last.
+        timer: What it goes by now.
+        offset: Seconds to add to that.
     """
 
-    __slots__ = ("_date", "_given", "_loop", "_machine", "_offset", "_timer")
+    __slots__ = ("_date", "_given", "_machine", "loop", "offset", "timer")
 
     def __init__(self, timer: Callable[[], float] | None = None) -> None:
         self._given = timer
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer = timer or time.monotonic
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.timer = timer or time.monotonic
         self._machine = -time.monotonic()  # offset of the machine's time
-        self._offset = -self._timer()
+        self.offset = -self.timer()
         self._date = time.time()  # at 0 seconds; counts only where the time is not the machine's
 
     def now(self) -> float:
         """Return the seconds since the clock was made."""
-        if self._given is None and (loop := running_loop()) is not self._loop:
-            self._follow(loop)
-        return self._timer() + self._offset
+        if running_loop() is not self.loop:
+            self.follow()
+        return self.timer() + self.offset
 
     def date(self) -> float:
         """Return the wall clock's time, in seconds since 1970, for what other processes read.
@@ -50,17 +55,18 @@ class Clock:
         In virtual time, and by a given timer, it advances as the seconds do.
         """
         now = self.now()
-        return time.time() if self._timer is time.monotonic else self._date + now
+        return time.time() if self.timer is time.monotonic else self._date + now
 
-    def _follow(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._loop = loop
-        timer = _timer_of(loop)
-        if timer == self._timer:
+    def follow(self) -> None:
+        """Go by the running loop from now on, or by the machine where none runs."""
+        self.loop = running_loop()
+        timer = self._given or _timer_of(self.loop)
+        if timer == self.timer:
             return
-        latest = max(self._timer() + self._offset, time.monotonic() + self._machine)
-        self._timer, self._offset = timer, latest - timer()
+        latest = max(self.timer() + self.offset, time.monotonic() + self._machine)
+        self.timer, self.offset = timer, latest - timer()
         if timer is time.monotonic:
-            self._machine = self._offset
+            self._machine = self.offset
 
 
 def _timer_of(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:

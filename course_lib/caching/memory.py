@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from asyncio import _get_running_loop as running_loop
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
@@ -41,7 +42,7 @@ class Entry:
 class Memory:
     """A bounded map from keys to entries; all operations take constant time.
 
-    Its methods are called with `lock` held.
+    Its methods but `find` are called with `lock` held.
 
     Args:
         maxsize: Most entries; None for any number.
@@ -81,6 +82,9 @@ class Memory:
     def find(self, key: Hashable) -> Entry | None:
         """Return the entry if it may be used, count a hit, and make it the most recently used.
 
+        A hit takes no lock, which would cost as much as all the rest: each of its steps is atomic,
+        and an entry that another thread drops meanwhile was there when it was asked for.
+
         Raises:
             TypeError: The key is not hashable.
         """
@@ -92,13 +96,25 @@ class Memory:
             ) from None
         if entry is None:
             return None
-        if entry.expires <= self.clock.now():
-            self.expired += 1
-            self.drop(key)
+        clock = self.clock
+        if clock.loop is not running_loop():
+            with self.lock:
+                clock.follow()
+        if entry.expires <= clock.timer() + clock.offset:  # `now`, without the cost of a call
+            self._expire(key, entry)
             return None
-        self.entries.move_to_end(key)
+        try:  # noqa: SIM105 - `suppress` would cost more than the step itself
+            self.entries.move_to_end(key)
+        except KeyError:
+            pass  # dropped by another thread, after it was found
         self.hits += 1
         return entry
+
+    def _expire(self, key: Hashable, entry: Entry) -> None:
+        with self.lock:
+            if self.entries.get(key) is entry:
+                self.drop(key)
+                self.expired += 1
 
     def has(self, key: Hashable) -> bool:
         """Return whether there is an entry that may be used; nothing changes by that."""
@@ -111,9 +127,12 @@ class Memory:
         self._sweep()
         self.entries[key] = entry
         self.weight += entry.weight
+        if entry.weight > self.max_bytes:
+            self.drop(key)
+            self.evictions += 1
         while len(self.entries) > self.maxsize or self.weight > self.max_bytes:
-            heavy = entry.weight > self.max_bytes
-            self.drop(key if heavy else next(iter(self.entries)))
+            _, last = self.entries.popitem(last=False)
+            self._lighten(last)
             self.evictions += 1
 
     def drop(self, key: Hashable) -> bool:
@@ -121,7 +140,7 @@ class Memory:
         entry = self.entries.pop(key, None)
         if entry is None:
             return False
-        self.weight = self.weight - entry.weight if self.entries else 0.0
+        self._lighten(entry)
         return True
 
     def clear(self) -> None:
@@ -129,11 +148,17 @@ class Memory:
         self.entries.clear()
         self.weight = 0.0
 
+    def _lighten(self, gone: Entry) -> None:
+        self.weight = self.weight - gone.weight if self.entries else 0.0  # rounding does not add up
+
     def _sweep(self) -> None:
         """Drop expired entries from the end where they gather: nobody uses them any more."""
         now = self.clock.now()
         for _ in range(_SWEPT):
-            key, entry = next(iter(self.entries.items()), (None, None))
+            try:
+                key, entry = next(iter(self.entries.items()), (None, None))
+            except RuntimeError:
+                return  # another thread has just used an entry: there will be a next time
             if entry is None or entry.expires > now:
                 return
             self.drop(key)
