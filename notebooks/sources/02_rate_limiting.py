@@ -62,6 +62,7 @@ async def storm(count):
         return await chain.abatch(lab.questions(count), return_exceptions=True)
 
 
+# %%
 outcomes = await storm(100)
 refused = [outcome for outcome in outcomes if isinstance(outcome, RateLimited)]
 print(f"refused, by the provider's own count: {provider.ledger().rejected > 80}")
@@ -102,6 +103,8 @@ ledgers = [ledger_at(rate) for rate in LOADS]
 # %%
 goodput = [ledger.answered / 10 for ledger in ledgers]
 wasted = [ledger.rejected / 10 for ledger in ledgers]
+
+# %%
 plots.versus_model(
     {"goodput": (LOADS, goodput), "refused": (LOADS, wasted)},
     {"goodput": (LOADS, [min(load, RATE + BURST / 10) for load in LOADS])},
@@ -130,6 +133,7 @@ async def ask_three(client, question):
     return await as_runnable(client.search).abatch(three, {"max_concurrency": 3})
 
 
+# %%
 async def nested():
     async with ServiceClient(provider.url) as client:
 
@@ -209,7 +213,7 @@ for seconds in (0.02, 0.1, 0.5):
 
 
 # %%
-class NaiveBucket:
+class Refilled:
     def __init__(self, rate, capacity):
         self.rate, self.capacity = rate, capacity
         self.tokens, self.filled = capacity, self.time()
@@ -223,6 +227,9 @@ class NaiveBucket:
         self.tokens = min(self.capacity, self.tokens + passed * self.rate)
         self.filled = self.time()
 
+
+# %%
+class NaiveBucket(Refilled):
     async def acquire(self):
         async with self.lock:
             self.refill()
@@ -238,6 +245,7 @@ def now():
     return asyncio.get_running_loop().time()
 
 
+# %%
 async def grant_times(make, callers=60):
     limiter, times = make(), []
 
@@ -278,7 +286,7 @@ staircase("The naive bucket goes through its ceiling", naive=naive)
 
 
 # %%
-class LateBucket(NaiveBucket):
+class LateBucket(Refilled):
     async def acquire(self):
         async with self.lock:
             self.refill()
@@ -288,12 +296,13 @@ class LateBucket(NaiveBucket):
                 self.tokens, self.filled = 0, self.time()  # however late it is
 
 
+# %%
 late = await grant_times(lambda: LateBucket(500, 1), callers=100)
 print(f"asked for 500/s: {99 / (late[-1] - late[0]):.0f}/s, each wake-up a little late")
 
 
 # %%
-class DebtBucket(NaiveBucket):
+class DebtBucket(Refilled):
     async def acquire(self):
         self.refill()
         self.tokens -= 1
@@ -302,13 +311,18 @@ class DebtBucket(NaiveBucket):
 
 
 # %%
-async def wait_behind_deserters(bucket):
-    await asyncio.gather(*(bucket.acquire() for _ in range(5)))
+async def desert(bucket):
     deserters = [asyncio.create_task(bucket.acquire()) for _ in range(30)]
     await asyncio.sleep(0.001)
     for task in deserters:
         task.cancel()
     await asyncio.wait(deserters)
+
+
+# %%
+async def wait_behind_deserters(bucket):
+    await asyncio.gather(*(bucket.acquire() for _ in range(5)))
+    await desert(bucket)
     start = now()
     await bucket.acquire()
     return round(now() - start, 3)
@@ -330,9 +344,9 @@ async def poll():
     tokens = sum([0.1] * 10)  # ten tenths
     while tokens < 1:
         await asyncio.sleep((1 - tokens) / 10)
-        tokens += 0  # nothing has been added meanwhile
 
 
+# %%
 try:
     simulate(poll)
 except lab.Livelock as error:
@@ -348,6 +362,7 @@ class WallClockBucket(NaiveBucket):
         return now() - (5 if now() >= 1 else 0)  # set back by five seconds
 
 
+# %%
 times = simulate(lambda: grant_times(lambda: WallClockBucket(10, 5))).value
 longest = max(after - before for before, after in itertools.pairwise(times))
 print(f"longest wait for a token: {longest:.1f} s, at a rate of 10/s")
@@ -356,16 +371,11 @@ assert longest >= 5
 # %% [markdown]
 # ### Exercise 2.1: a bucket that keeps its rate
 #
-# Mend it. `Bucket(rate, capacity)` has `await acquire()`: at most `capacity + rate * t` tokens in *any* `t` seconds, exactly the rate when saturated, first come first served, and whoever is cancelled delays nobody. `now()` from above is the time. About 12 lines.
+# Mend it. `Bucket(rate, capacity)` has `await acquire()`: at most `capacity + rate * t` tokens in *any* `t` seconds, exactly the rate when saturated, first come first served, and whoever is cancelled delays nobody. It inherits `refill`. About 6 lines.
 
 
 # %% tags=["exercise"] exercise="2.1"
-class Bucket:
-    def __init__(self, rate, capacity):
-        self.rate, self.capacity = rate, capacity
-        self.tokens, self.filled = capacity, now()
-        self.lock = asyncio.Lock()
-
+class Bucket(Refilled):
     async def acquire(self):
         ### BEGIN SOLUTION
         async with self.lock:
@@ -374,11 +384,6 @@ class Bucket:
                 await asyncio.sleep((1 - self.tokens) / self.rate)
                 self.refill()
             self.tokens -= 1
-
-    def refill(self):
-        passed = now() - self.filled
-        self.tokens = min(self.capacity, self.tokens + passed * self.rate)
-        self.filled += passed
         ### END SOLUTION
 
 
@@ -397,6 +402,7 @@ class Adapter:
         self.acquire = limiter.aacquire
 
 
+# %%
 ours = simulate(lambda: grant_times(lambda: Adapter(TokenBucket(rate=10, capacity=5)))).value
 staircase("TokenBucket stays under its ceiling, and touches it", ours=ours)
 
@@ -419,6 +425,8 @@ assert in_one_second > 30
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
 polling = InMemoryRateLimiter(requests_per_second=1_000)
+
+# %%
 start = time.perf_counter()
 for _ in range(6):
     await polling.aacquire()
@@ -436,16 +444,17 @@ assert exact > 10 * in_memory
 # %% [markdown]
 # Values that make no sense are refused at once, with what to do:
 
+
 # %%
-for wrong in (
-    {"rate": 0, "capacity": 5},
-    {"rate": 10, "capacity": 0.5},
-    {"rate": -1, "capacity": 1},
-):
+def refusal(**values):
     try:
-        TokenBucket(**wrong)
+        return TokenBucket(**values)
     except ValueError as error:
-        print(error)
+        return str(error)
+
+
+# %%
+print(refusal(rate=0, capacity=5), refusal(rate=10, capacity=0.5), sep="\n")
 
 # %% [markdown]
 # ## One gate for everything
@@ -461,6 +470,7 @@ async def through_gate(gate):
         return await asyncio.gather(*batches)
 
 
+# %%
 gated = await lab.measure(lambda: through_gate(Gate(concurrency=4)), provider=provider)
 print(f"at once: {gated.peak_in_flight}, where three batches of 3 would make 9")
 assert gated.peak_in_flight == 4
@@ -506,6 +516,7 @@ async def arrivals(ask, rate=30, count=200):
             await asyncio.sleep(1 / rate)
 
 
+# %%
 async def alone(search, question):
     while True:
         try:
@@ -522,10 +533,12 @@ def rejections(make_ask):
     return provider.ledger().rejected
 
 
+# %%
 def everyone_alone(provider):
     return lambda question: alone(provider.search, question)
 
 
+# %%
 def through(gate):
     def ask(provider):
         return limited(as_runnable(provider.search), gate, attempts=10_000, seed=0).ainvoke
@@ -534,15 +547,16 @@ def through(gate):
 
 
 # %%
-counts = {
-    "everyone alone": rejections(everyone_alone),
-    "one gate, 50 slots": rejections(through(Gate(concurrency=50))),
-    "one gate, 4 slots": rejections(through(Gate(concurrency=4))),
-    "one gate, AIMD": rejections(through(Gate(concurrency=4, policy=Aimd()))),
-    "one gate with a bucket": rejections(
-        through(Gate(concurrency=50, bucket=TokenBucket(RATE, BURST)))
-    ),
+gates = {
+    "one gate, 50 slots": Gate(concurrency=50),
+    "one gate, 4 slots": Gate(concurrency=4),
+    "one gate, AIMD": Gate(concurrency=4, policy=Aimd()),
+    "one gate with a bucket": Gate(concurrency=50, bucket=TokenBucket(RATE, BURST)),
 }
+
+# %%
+counts = {"everyone alone": rejections(everyone_alone)}
+counts |= {name: rejections(through(gate)) for name, gate in gates.items()}
 herd.reveal(counts["everyone alone"])
 
 # %%
@@ -568,6 +582,7 @@ async def real(gate):
         return await chain.abatch(lab.questions(120))
 
 
+# %%
 gate = Gate(concurrency=20, bucket=TokenBucket(rate=50, capacity=10))
 held = await lab.measure(lambda: real(gate), provider=provider)
 print(f"{held.seconds:.2f} s, bound {(120 - 10) / 50:.2f} s")
@@ -603,18 +618,20 @@ ROOM_FOR_8 = service.Capacity(slots=8, queue=0)
 ROOM_FOR_24 = service.Capacity(slots=24, queue=0)
 
 
-async def workers(provider, gate, history, seconds=10):
+# %%
+async def worker(provider, gate, history):
     chain = limited(as_runnable(provider.search), gate, attempts=1_000, seed=0)
+    while now() < 10:
+        await chain.ainvoke("q")
+        history.append((now(), gate.concurrency))
 
-    async def worker():
-        while now() < seconds:
-            await chain.ainvoke("q")
-            history.append((now(), gate.concurrency))
 
+# %%
+async def workers(provider, gate, history):
     async with asyncio.TaskGroup() as group:
         for _ in range(60):
-            group.create_task(worker())
-        await asyncio.sleep(seconds / 2)
+            group.create_task(worker(provider, gate, history))
+        await asyncio.sleep(5)
         provider.configure(capacity=ROOM_FOR_24)
 
 
@@ -626,6 +643,7 @@ def run_workers(gate):
     return provider.ledger(), history
 
 
+# %%
 aimd, history = run_workers(Gate(concurrency=4, policy=Aimd(maximum=60)))
 times, limits = zip(*history, strict=True)
 series = {"limit": (times, limits)}
@@ -636,6 +654,8 @@ plots.over_time(series, title="AIMD: a saw-tooth under the capacity", y="slots",
 low, _ = run_workers(Gate(concurrency=4))
 high, _ = run_workers(Gate(concurrency=40))
 rows = [("fixed, 4", low), ("fixed, 40", high), ("AIMD", aimd)]
+
+# %%
 MOST = 5 * 8 / 0.05 + 5 * 24 / 0.05  # answers that the capacity allows
 
 
@@ -658,43 +678,41 @@ assert aimd.rejected < high.rejected / 10
 
 
 # %%
-async def two_classes(gate, waits, urgent=5, bulk=40):
-    async def call(kind, priority, start):
-        async with gate.slot(priority=priority):
-            waits[kind].append(round(now() - start, 3))
-            await asyncio.sleep(0.1)
+async def call(gate, priority, waits):
+    start = now()
+    async with gate.slot(priority=priority):
+        waits.append(round(now() - start, 3))
+        await asyncio.sleep(0.1)
 
+
+# %%
+async def two_classes(gate, bulk, urgent):
     async with asyncio.TaskGroup() as group:
-        for _ in range(bulk):
-            group.create_task(call("bulk", 0, now()))
+        for _ in range(40):
+            group.create_task(call(gate, 0, bulk))
         for _ in range(200):  # urgent work, more than there are slots for
-            group.create_task(call("urgent", 1, now()))
+            group.create_task(call(gate, 1, urgent))
             await asyncio.sleep(0.05 / 1.2)
 
 
 # %%
-def waits_with(**options):
-    waits = {"bulk": [], "urgent": []}
-    simulate(lambda: two_classes(Gate(concurrency=2, **options), waits))
-    return waits
+def waits_with(ageing):
+    bulk, urgent = [], []
+    simulate(lambda: two_classes(Gate(concurrency=2, ageing=ageing), bulk, urgent))
+    return bulk, urgent
 
 
-starving, ageing = waits_with(ageing=None), waits_with(ageing=2.0)
-plots.percentiles(
-    {
-        "bulk, no ageing": starving["bulk"],
-        "bulk, ageing": ageing["bulk"],
-        "urgent, no ageing": starving["urgent"],
-        "urgent, ageing": ageing["urgent"],
-    },
-    title="Seconds in line: ageing lets nobody wait for ever",
-)
+bulk, urgent = waits_with(ageing=None)
+bulk_ageing, urgent_ageing = waits_with(ageing=2.0)
 
 # %%
-print(
-    f"longest wait of the bulk: {max(starving['bulk'])} s without, {max(ageing['bulk'])} s with ageing"
-)
-assert max(ageing["bulk"]) < max(starving["bulk"])
+waits = {"bulk": bulk, "bulk, ageing": bulk_ageing}
+waits |= {"urgent": urgent, "urgent, ageing": urgent_ageing}
+plots.percentiles(waits, title="Seconds in line: ageing lets nobody wait for ever")
+
+# %%
+print(f"longest wait of the bulk: {max(bulk)} s without, {max(bulk_ageing)} s with ageing")
+assert max(bulk_ageing) < max(bulk)
 
 # %% [markdown]
 # ## Checklist
@@ -707,7 +725,7 @@ lab.checklist(
         "Refusals are counted, and with the limit known there are none": with_bucket == 0,
         "The real provider was held to its limit": held.calls.answered == 120,
         "The limit finds a capacity that nobody told it": aimd.answered > low.answered,
-        "Nobody starves": max(ageing["bulk"]) < max(starving["bulk"]),
+        "Nobody starves": max(bulk_ageing) < max(bulk),
     }
 )
 
