@@ -276,7 +276,9 @@ class Flight(Generic[Output]):
         self.stop()
 
     def stop(self) -> None:
-        """Start nothing more and cancel all that runs."""
+        """Start nothing more and cancel all that runs: once, so as not to disturb its clean-up."""
+        if self.stopped:
+            return
         self.stopped = True
         self._feed.stop()
         for task in self._tasks:

@@ -1,0 +1,217 @@
+"""Items that are tried again, time limits, and gates."""
+
+import asyncio
+import re
+
+import pytest
+from batching_support import Step, now, others, settle
+
+from course_lib.batching import Backoff, amap
+from course_lib.errors import BadRequest, RateLimited, TimedOut, Unavailable
+from course_lib.lab.clock import simulate
+
+SECOND = Backoff(first=1.0, most=1.0)
+
+
+class Flaky:
+    """Fails at the first tries of some items."""
+
+    def __init__(self, failures, error=None, seconds=1.0):
+        self.failures, self.error = dict(failures), error or Unavailable("busy")
+        self.seconds, self.calls = seconds, []
+
+    async def __call__(self, item):
+        """One try."""
+        self.calls.append((now(), item))
+        await asyncio.sleep(self.seconds)
+        if self.failures.get(item, 0) > 0:
+            self.failures[item] -= 1
+            raise self.error
+        return item
+
+
+async def listed(*arguments, **options):
+    """All outcomes of an `amap`."""
+    return [outcome async for outcome in amap(*arguments, **options)]
+
+
+def test_an_item_that_waits_to_be_tried_again_holds_no_place():
+    """Others run meanwhile; afterwards it goes before those not yet started."""
+    step = Flaky({0: 1})
+
+    result = simulate(lambda: listed(step, range(4), limit=1, attempts=2, backoff=SECOND))
+    assert [(int(time), item) for time, item in step.calls] == [
+        (0, 0),
+        (1, 1),
+        (2, 0),
+        (3, 2),
+        (4, 3),
+    ]
+    tried = next(outcome for outcome in result.value if outcome.index == 0)
+    assert (tried.value, tried.attempts, tried.wait, tried.service) == (0, 2, 1, 2)
+    assert result.seconds == 5
+
+
+def test_the_last_error_is_the_outcome():
+    """After as many attempts as allowed."""
+    outcomes = simulate(
+        lambda: listed(Flaky({0: 9}), [0], limit=1, attempts=3, return_exceptions=True)
+    ).value
+    assert isinstance(outcomes[0].error, Unavailable)
+    assert outcomes[0].attempts == 3
+
+
+def test_an_error_that_will_not_go_away_is_final():
+    """And says why it was not tried again."""
+    step = Flaky({0: 9}, error=BadRequest("no"))
+    outcomes = simulate(
+        lambda: listed(step, [0, 0], limit=1, attempts=3, return_exceptions=True)
+    ).value
+    assert [outcome.attempts for outcome in outcomes] == [1, 1]
+    assert outcomes[0].error.__notes__ == ["Not tried again: BadRequest is not among `retry_on`."]
+
+
+@pytest.mark.parametrize("kinds", [BadRequest, (KeyError, BadRequest)])
+def test_which_errors_are_tried_again_can_be_said(kinds):
+    """One class or several."""
+    step = Flaky({0: 1}, error=BadRequest("no"))
+    outcomes = simulate(lambda: listed(step, [0], limit=1, attempts=2, retry_on=kinds)).value
+    assert outcomes[0].value == 0
+
+
+def test_a_rate_limit_is_waited_for():
+    """For as long as the provider says, and the pause."""
+    step = Flaky({0: 1}, error=RateLimited("slow down", retry_after=30.0))
+    simulate(lambda: listed(step, [0], limit=1, attempts=2, backoff=SECOND))
+    assert 31.5 <= step.calls[1][0] <= 32
+
+
+def test_between_attempts_the_source_is_not_read_to_its_end():
+    """Items that wait count as held: an outage does not fill memory."""
+    step = Flaky({}, seconds=0.1)
+    step.failures = dict.fromkeys(range(10**4), 99)
+
+    async def main():
+        async with amap(
+            step, iter(range(10**4)), limit=2, buffer=10, attempts=9, backoff=Backoff(100, 100)
+        ) as outcomes:
+            waiting = asyncio.ensure_future(anext(outcomes))
+            await asyncio.sleep(49)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+
+    simulate(main)
+    assert len(step.calls) == 12
+
+
+def test_an_attempt_that_takes_too_long_is_cut_short():
+    """And can be tried again; its time counts from when it has its place."""
+    step = Step(lambda item: item)
+    outcomes = simulate(
+        lambda: listed(step, [0.4, 5, 0.4], limit=1, timeout=0.5, return_exceptions=True)
+    ).value
+    assert [outcome.value for outcome in outcomes] == [0.4, None, 0.4]
+    assert isinstance(outcomes[1].error, TimedOut)
+    assert str(outcomes[1].error) == "item 1 gave no answer within 0.5 s"
+    assert step.cancelled == [5]
+
+
+def test_a_time_limit_of_the_steps_own_stays_its_own():
+    """It is not taken for the one given to `amap`."""
+
+    async def step(_):
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        simulate(lambda: listed(step, [1], limit=1, timeout=5))
+
+
+class Gate:
+    """The least that can be given in place of a number."""
+
+    def __init__(self, concurrency):
+        self.concurrency, self.semaphore = concurrency, asyncio.Semaphore(concurrency)
+
+    def slot(self):
+        """One place."""
+        return self.semaphore
+
+
+def test_a_gate_can_be_shared():
+    """Two windows at once: never more inside than it allows, and each gets half of it."""
+
+    async def main():
+        gate, step = Gate(4), Step(lambda _: 1.0)
+        halves = await asyncio.gather(
+            *(listed(step, range(8), limit=gate) for _ in range(2)),
+        )
+        return step.peak, [max(o.wait + o.service for o in half) for half in halves]
+
+    result = simulate(main)
+    assert result.value == (4, [4.0, 4.0])
+    assert result.seconds == 4.0
+
+
+def test_a_gate_is_filled_as_soon_as_it_lets_in():
+    """One item stands in front of it; behind it nothing is read."""
+    step, read = Step(lambda _: 1.0), []
+
+    async def main():
+        source = (read.append(n) or n for n in range(100))
+        async with amap(step, source, limit=Gate(3), buffer=0) as outcomes:
+            waiting = asyncio.ensure_future(anext(outcomes))
+            await settle(30)
+            counts = len(step.started), len(read)
+            await waiting
+            return counts
+
+    assert simulate(main).value == (3, 4)
+
+
+def test_between_attempts_an_item_is_outside_the_gate():
+    """So others may enter."""
+    step = Flaky({0: 1})
+
+    async def main():
+        await listed(step, range(3), limit=Gate(1), attempts=2, backoff=SECOND)
+        return others()
+
+    assert simulate(main).value == set()
+    # Item 2 stood in front of the gate already when item 0 came back.
+    assert [item for _, item in step.calls] == [0, 1, 2, 0]
+
+
+def test_a_wait_at_the_gate_is_a_wait():
+    """And no service; time limits count from when it is over."""
+
+    async def main():
+        return await listed(Step(lambda _: 1.0), range(3), limit=Gate(1), timeout=1.5)
+
+    outcomes = simulate(main).value
+    assert [(o.wait, o.service) for o in outcomes] == [(0, 1), (1, 1), (2, 1)]
+
+
+def test_pauses_double_up_to_the_longest():
+    """Each is shortened by up to a half, by seed, item and attempt."""
+    backoff = Backoff(first=0.1, most=1.0)
+    for attempt, longest in enumerate([0.1, 0.2, 0.4, 0.8, 1.0, 1.0], start=1):
+        pauses = [backoff.seconds(index, attempt) for index in range(100)]
+        assert all(longest / 2 <= pause <= longest for pause in pauses)
+        assert len(set(pauses)) == 100
+        assert pauses == [backoff.seconds(index, attempt) for index in range(100)]
+    assert Backoff(seed=1).seconds(0, 1) != Backoff(seed=2).seconds(0, 1)
+    assert backoff.seconds(0, 10**6) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"first": -1}, "first=-1: give a finite number, 0 or above"),
+        ({"first": 2, "most": 1}, "most=1: give a finite number, 2 or above"),
+        ({"most": float("inf")}, "most=inf: give a finite number"),
+    ],
+)
+def test_impossible_pauses_are_refused(arguments, message):
+    """When they are made."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Backoff(**arguments)
