@@ -70,11 +70,12 @@ def test_a_slow_consumer_delays_nobody_until_the_buffer_is_full():
 
     async def main():
         seen = []
-        async for _ in amap(step, itertools.count(), limit=2, buffer=6):
+        async for outcome in amap(step, itertools.count(), limit=2, buffer=6):
             await asyncio.sleep(100)
             seen.append(len(step.started))
-            if len(seen) == 3:
-                return seen
+            if outcome.index == 2:
+                break
+        return seen
 
     assert simulate(main).value == [9, 10, 11]  # those fetched, and 2 + 6
 

@@ -77,7 +77,7 @@ def test_outcomes_tell_when_each_ran(latencies, limit):
     pace=HUNDREDTHS,
 )
 def test_in_order_with_errors_as_outcomes_none_is_missing(
-    latencies, limit, failing, buffer, handed, pace
+    *, latencies, limit, failing, buffer, handed, pace
 ):
     """With any buffer, source and speed of the consumer; held is never more than allowed."""
     step = Step(latencies.__getitem__, lambda n: ValueError(n) if n in failing else None)
@@ -148,7 +148,7 @@ def test_with_retries_each_is_tried_until_it_works_or_has_been_tried_often_enoug
     attempts=st.integers(1, 2),
 )
 def test_however_it_ends_nothing_is_left(
-    latencies, limit, failing, ends, moment, fetched, handed, ordered, attempts
+    *, latencies, limit, failing, ends, moment, fetched, handed, ordered, attempts
 ):
     """Errors, `break`, `aclose` and cancellation at any moment: all is cancelled, none comes twice."""
     step = Step(latencies.__getitem__, lambda n: Unavailable(n) if n in failing else None)
