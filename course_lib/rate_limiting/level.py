@@ -5,11 +5,11 @@ from typing import Final
 
 __all__ = ["EARLY", "Level", "require_positive"]
 
-EARLY: Final = 1e-9
+EARLY: Final = 1e-8
 """Seconds that somebody may be let in early.
 
-The one tolerance: clocks round (virtual time to nanoseconds, an event loop by the resolution of its
-clock), and a caller woken exactly on time must find enough, or it would be woken for ever. What is
+The one tolerance: clocks round (virtual time to nanoseconds at each step, an event loop by the
+resolution of its clock), and a caller woken exactly on time must find enough, or it would be woken for ever. What is
 taken early stays owed, so it does not add up.
 """
 

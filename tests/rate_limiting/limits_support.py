@@ -4,8 +4,9 @@ import asyncio
 from itertools import accumulate
 
 from course_lib.lab.virtual_loop import VirtualLoop
+from course_lib.rate_limiting.level import EARLY
 
-ROUNDING = 2e-9  # seconds: virtual time is kept in nanoseconds, and one may be let in one early
+ROUNDING = EARLY + 2e-9  # seconds: virtual time is kept in nanoseconds
 ROUNDS = 6  # of the loop, for everything that is due at one moment
 
 
