@@ -1,8 +1,26 @@
-"""Scenario 3: batching strategies."""
+"""Scenario 3: batching strategies.
 
+`amap` keeps a window of items in flight; `batch_in_chunks` and `adaptive_batch` are what it is to
+be compared with.
+"""
+
+from course_lib.batching.chunks import adaptive_batch, batch_in_chunks
 from course_lib.batching.outcome import Outcome
 from course_lib.batching.outcomes import Outcomes
 from course_lib.batching.retry import Backoff
+from course_lib.batching.signals import Chunk, CpuMeter, CpuSignal, LatencySignal, Signal
 from course_lib.batching.window import amap
 
-__all__ = ["Backoff", "Outcome", "Outcomes", "amap"]
+__all__ = [
+    "Backoff",
+    "Chunk",
+    "CpuMeter",
+    "CpuSignal",
+    "LatencySignal",
+    "Outcome",
+    "Outcomes",
+    "Signal",
+    "adaptive_batch",
+    "amap",
+    "batch_in_chunks",
+]

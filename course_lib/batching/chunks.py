@@ -1,0 +1,145 @@
+"""Batches in chunks: with a barrier after each, of fixed size or of one that a signal chooses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from course_lib.batching.arguments import as_call, require_whole
+from course_lib.batching.feed import feed_of
+from course_lib.batching.flight import Flight
+from course_lib.batching.outcomes import Outcomes
+from course_lib.batching.retry import Retry
+from course_lib.batching.signals import Chunk, Signal
+from course_lib.batching.slots import ChunkSlots
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+    from course_lib.batching.outcome import Outcome
+
+__all__ = ["adaptive_batch", "batch_in_chunks"]
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+_CHUNKS_HELD = 2  # in flight and not yet fetched
+
+
+def batch_in_chunks(
+    runnable: Runnable[Input, Output] | Callable[[Input], Awaitable[Output]],
+    inputs: Iterable[Input] | AsyncIterable[Input],
+    *,
+    size: int,
+    ordered: bool = False,
+    return_exceptions: bool = False,
+    timeout: float | None = None,
+    config: RunnableConfig | None = None,
+) -> Outcomes[Output]:
+    """Run inputs in chunks of `size`; a chunk starts when the one before has ended.
+
+    This is the baseline that `amap` is to beat. Each chunk lasts as long as its slowest item, while
+    the places of the others stand empty: with exponential latencies and chunks of ten, 2.9 times
+    as long as needed (the tenth harmonic number). In all else it is as good as `amap`: the same
+    sources, errors and ends.
+
+    Args:
+        runnable: Any Runnable, or a coroutine function of one argument.
+        inputs: An iterable or asynchronous iterable, which may be endless.
+        size: Items in a chunk.
+        ordered: Yield in the order of the inputs.
+        return_exceptions: Yield an error as an outcome like any other; by default the first one
+            ends everything, and is raised.
+        timeout: Seconds for one item.
+        config: Passed on with each item.
+
+    Returns:
+        An asynchronous iterator of outcomes, each as it is made.
+
+    Raises:
+        TypeError: `runnable` is neither Runnable nor coroutine function, or the inputs are none.
+        ValueError: A number is out of range.
+    """
+    require_whole(size=size)
+    flight = Flight(
+        as_call(runnable, config),
+        feed_of(inputs),
+        ChunkSlots(lambda: size),
+        lambda: _CHUNKS_HELD * size,
+        Retry(timeout=timeout),
+        ordered=ordered,
+        return_exceptions=return_exceptions,
+    )
+    return Outcomes(flight)
+
+
+def adaptive_batch(
+    runnable: Runnable[Input, Output] | Callable[[Input], Awaitable[Output]],
+    inputs: Iterable[Input] | AsyncIterable[Input],
+    *,
+    signal: Signal,
+    ordered: bool = False,
+    return_exceptions: bool = False,
+    timeout: float | None = None,
+    config: RunnableConfig | None = None,
+) -> Outcomes[Output]:
+    """Run inputs in chunks whose size a signal chooses, by what came of the chunk before.
+
+    Args:
+        runnable: Any Runnable, or a coroutine function of one argument.
+        inputs: An iterable or asynchronous iterable, which may be endless.
+        signal: `LatencySignal()`, `CpuSignal()`, or another object with `size` and `observe`. It
+            goes on from what it has learnt when it is used again.
+        ordered: Yield in the order of the inputs.
+        return_exceptions: Yield an error as an outcome like any other. By default the first one
+            ends everything, so that the signal sees no failures.
+        timeout: Seconds for one item.
+        config: Passed on with each item.
+
+    Returns:
+        An asynchronous iterator of outcomes, each as it is made.
+
+    Raises:
+        TypeError: `runnable` is neither Runnable nor coroutine function, the inputs are none, or
+            the signal is no signal.
+        ValueError: A number is out of range.
+    """
+    if not isinstance(signal, Signal) or isinstance(signal, type):
+        raise TypeError(f"signal={signal!r}: give an object with `size` and `observe(chunk)`")
+    chunks: _Chunks[Output] = _Chunks(signal)
+    flight = Flight(
+        as_call(runnable, config),
+        feed_of(inputs),
+        ChunkSlots(chunks.next_size),
+        lambda: _CHUNKS_HELD * chunks.size,
+        Retry(timeout=timeout),
+        ordered=ordered,
+        return_exceptions=return_exceptions,
+        watch=chunks.note,
+    )
+    return Outcomes(flight)
+
+
+class _Chunks(Generic[Output]):
+    """Notes what comes of a chunk, and shows it to the signal when the next one begins."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+        self._outcomes: list[Outcome[Output]] = []
+        self._began = self._ended = 0.0
+        self.size = 1  # of the present chunk
+
+    def note(self, outcome: Outcome[Output]) -> None:
+        self._outcomes.append(outcome)
+        self._ended = asyncio.get_running_loop().time()
+
+    def next_size(self) -> int:
+        if self._outcomes:
+            self._signal.observe(Chunk(tuple(self._outcomes), self._ended - self._began))
+        self._outcomes = []
+        self._began = asyncio.get_running_loop().time()
+        self.size = self._signal.size
+        require_whole(size=self.size)
+        return self.size
