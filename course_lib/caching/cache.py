@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from course_lib.caching.clock import Clock
-from course_lib.caching.codec import JsonCodec
-from course_lib.caching.memory import Memory
-from course_lib.caching.policy import Policy, checked_ttl
-from course_lib.caching.single_flight import SingleFlight
-from course_lib.caching.statistics import CacheStatistics, Counts
-from course_lib.caching.threads import ThreadFlight
-from course_lib.caching.tier import Tier
+from course_lib.caching.sync_methods import SyncMethods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-
-    from langchain_core.stores import BaseStore
 
     from course_lib.caching.memory import Entry
     from course_lib.caching.single_flight import Outcome
@@ -26,7 +17,7 @@ __all__ = ["AsyncCache"]
 T = TypeVar("T")
 
 
-class AsyncCache:
+class AsyncCache(SyncMethods):
     """Keeps values by key: the most recently used ones, each for a limited time.
 
         cache = AsyncCache(ttl=60, maxsize=1_000)
@@ -68,79 +59,6 @@ class AsyncCache:
         TypeError: `store` is no langchain BaseStore.
     """
 
-    def __init__(
-        self,
-        *,
-        ttl: float | None,
-        maxsize: int | None,
-        jitter: float = 0.0,
-        negative_ttl: float = 0.0,
-        early: float = 0.0,
-        max_bytes: float | None = None,
-        weigh: Callable[[Any], float] | None = None,
-        copy: Callable[[Any], Any] | None = None,
-        store: BaseStore[str, bytes] | None = None,
-        store_timeout: float = 1.0,
-        codec: JsonCodec | None = None,
-        timer: Callable[[], float] | None = None,
-        seed: int = 0,
-    ) -> None:
-        _check_sizes(maxsize, max_bytes, weigh, store_timeout)
-        clock = Clock(timer)
-        self._memory = memory = Memory(maxsize, max_bytes, clock)
-        self._lock, self._find = memory.lock, memory.find  # looked up once
-        self._policy = policy = Policy(
-            clock,
-            ttl=ttl,
-            jitter=jitter,
-            negative_ttl=negative_ttl,
-            early=early,
-            weigh=weigh,
-            seed=seed,
-        )
-        self._counts = counts = Counts()
-        self._tier = tier = (
-            Tier(store, codec or JsonCodec(), memory, policy.ttl, store_timeout)
-            if store is not None
-            else None
-        )
-        self._flight = SingleFlight(memory, tier, policy, counts)
-        self._threads = ThreadFlight(memory, tier, policy, counts)
-        self._reads: dict[Hashable, object] = {}  # the last `get` that asked the store for a key
-        self._copy = copy
-        self._plain = copy is None and not policy.early
-
-    def __repr__(self) -> str:
-        ttl, size = self._policy.ttl, self._memory.maxsize
-        return (
-            f"<AsyncCache {len(self._memory.entries)} of {size:g} values, ttl={ttl:g} s, "
-            f"{self.statistics().hit_ratio:.0%} hits>"
-        )
-
-    @property
-    def has_store(self) -> bool:
-        """Whether there is a second tier."""
-        return self._tier is not None
-
-    def statistics(self) -> CacheStatistics:
-        """Return what it has done, as a frozen value."""
-        memory, counts = self._memory, self._counts
-        with memory.lock:
-            return CacheStatistics(
-                hits=memory.hits,
-                store_hits=counts.store_hits,
-                misses=counts.misses,
-                coalesced=counts.coalesced,
-                refreshes=counts.refreshes,
-                evictions=memory.evictions,
-                expired=memory.expired,
-                errors=counts.errors,
-                store_errors=self._tier.errors if self._tier else 0,
-                size=len(memory.entries),
-                bytes=memory.weight,
-                in_flight=len(self._flight.flights) + len(self._threads.flights),
-            )
-
     async def get_or_compute(
         self, key: Hashable, compute: Callable[[], Awaitable[T]], *, ttl: float | None = None
     ) -> T:
@@ -165,7 +83,7 @@ class AsyncCache:
             return self._give(*outcome)  # type: ignore[no-any-return]
         if self._plain and not entry.failed:
             return entry.value  # type: ignore[no-any-return]
-        if self._policy.is_due(entry):
+        if self._is_due(entry):
             self._flight.refresh(key, _one(compute), self._checked(key, ttl))
         return self._give(entry.failed, entry.value)  # type: ignore[no-any-return]
 
@@ -198,46 +116,16 @@ class AsyncCache:
         """
         keys = list(keys)
         found = self.find_many(keys)
-        missing = list({key: None for key, entry in zip(keys, found, strict=True) if entry is None})
-        late: dict[Hashable, Outcome] = {}
-        if missing:
-            self._counts.coalesced += found.count(None) - len(missing)
-            for key in missing:
-                self._checked(key, ttl)
-            late = dict(
-                zip(missing, await self._flight.join(missing, _many(compute), ttl), strict=True)
-            )
-        outcomes = [
-            late[key] if entry is None else (entry.failed, entry.value)
-            for key, entry in zip(keys, found, strict=True)
-        ]
-        if not return_exceptions:
-            return [self._give(*outcome) for outcome in outcomes]
-        return [value if failed else self._give(failed, value) for failed, value in outcomes]
-
-    def find_many(self, keys: Iterable[Hashable]) -> list[Entry | None]:
-        """Return what memory holds for each key, at less than a microsecond each.
-
-        Args:
-            keys: Keys, also more than once.
-
-        Returns:
-            An entry for each key, None for a miss. Entries are shared: do not change them.
-        """
-        return list(map(self._find, keys))
-
-    def get_or_compute_sync(
-        self, key: Hashable, compute: Callable[[], T], *, ttl: float | None = None
-    ) -> T:
-        """Do as `get_or_compute`, from synchronous code; the first thread computes.
-
-        Values are not refreshed early from here.
-        """
-        entry = self._find(key)
-        if entry is None:
-            value = self._threads.join(key, compute, self._checked(key, ttl))
-            return self._give(failed=False, value=value)  # type: ignore[no-any-return]
-        return self._give(entry.failed, entry.value)  # type: ignore[no-any-return]
+        late: dict[Any, Outcome] = {}
+        if None in found:
+            missing = self._missing(keys, found, ttl)
+            outcomes = await self._flight.join(missing, _many(compute), ttl)
+            late = dict(zip(missing, outcomes, strict=True))
+        elif self._plain:
+            return [entry.value for entry in found if entry is not None]
+        if self._policy.early:
+            self._refresh_due(keys, found, compute, ttl)
+        return self._given(keys, found, late, return_exceptions=return_exceptions)
 
     async def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value of a key if it is there, and otherwise `default`.
@@ -247,13 +135,15 @@ class AsyncCache:
         """
         entry = self._find(key)
         if entry is None and self._tier is not None:
-            entry = await self._read(self._checked_key(key))
+            mark = self._begin_read(self._checked_key(key))
+            try:
+                entry = (await self._tier.read([str(key)])).get(str(key))
+            finally:
+                current = self._end_read(key, mark)
+            self._take(key, entry, current=current)
         elif entry is None or entry.failed:
-            self._counts.misses += 1
-            self._memory.hits -= entry is not None
-        if entry is None or entry.failed:
-            return default
-        return self._give(failed=False, value=entry.value)
+            self._miss(entry)
+        return default if entry is None or entry.failed else self._give(False, entry.value)
 
     async def set(self, key: Hashable, value: Any, *, ttl: float | None = None) -> None:
         """Keep a value. What is being computed for the key is not kept any more.
@@ -263,15 +153,7 @@ class AsyncCache:
                 cannot be written as JSON.
             ValueError: `ttl` is out of range, or a number in the value is not finite.
         """
-        self._checked(key, ttl)
-        if self._tier is not None:
-            self._tier.check(value)
-        value = value if self._copy is None else self._copy(value)
-        weight = self._policy.weight(value)
-        with self._lock:
-            self._forget(key)
-            entry = self._policy.entry(value, weight, ttl=ttl)
-            self._memory.put(key, entry)
+        entry = self._new_entry(key, value, ttl)
         if self._tier is not None:
             await self._tier.write({str(key): entry})
 
@@ -300,50 +182,16 @@ class AsyncCache:
         if self._tier is not None:
             await self._tier.clear()
 
-    async def _read(self, key: str) -> Entry | None:
-        """Return what the store holds, and take it to memory unless it changed meanwhile."""
-        assert self._tier is not None  # noqa: S101 - for the type checker
-        self._reads[key] = mark = object()
-        try:
-            entry = (await self._tier.read([key])).get(key)
-        finally:
-            current = self._reads.get(key) is mark
-            if current:
-                del self._reads[key]
-        if entry is None:
-            self._counts.misses += 1
-            return None
-        self._counts.store_hits += 1
-        entry.weight = self._policy.weight(entry.value)
-        with self._lock:
-            if current:
-                self._memory.put(key, entry)
-        return entry
-
-    def _forget(self, key: Hashable) -> None:
-        self._memory.drop(key)
-        self._flight.flights.disown([key])
-        self._threads.disown(key)
-        self._reads.pop(key, None)
-
-    def _give(self, failed: bool, value: Any) -> Any:  # noqa: FBT001 - an outcome
-        if failed:
-            raise value.with_traceback(None)  # or it would grow with each time it is raised
-        return value if self._copy is None else self._copy(value)
-
-    def _checked(self, key: Hashable, ttl: float | None) -> float | None:
-        if ttl is not None:
-            checked_ttl(ttl)
-        if self._tier is not None:
-            self._checked_key(key)
-        return ttl
-
-    def _checked_key(self, key: Hashable) -> str:
-        if not isinstance(key, str):
-            raise TypeError(
-                f"key={key!r:.80}: with a store keys are str; make one with `stable_key(...)`"
-            )
-        return key
+    def _refresh_due(
+        self,
+        keys: list[Any],
+        found: list[Entry | None],
+        compute: Callable[[list[Any]], Awaitable[Sequence[Any]]],
+        ttl: float | None,
+    ) -> None:
+        for key, entry in zip(keys, found, strict=True):
+            if entry is not None and self._is_due(entry):
+                self._flight.refresh(key, _many(compute), self._checked(key, ttl))
 
 
 def _one(compute: Callable[[], Awaitable[Any]]) -> Callable[[list[Any]], Awaitable[list[Outcome]]]:
@@ -360,19 +208,3 @@ def _many(
         return [(isinstance(value, Exception), value) for value in await compute(keys)]
 
     return outcomes
-
-
-def _check_sizes(
-    maxsize: int | None,
-    max_bytes: float | None,
-    weigh: Callable[[Any], float] | None,
-    store_timeout: float,
-) -> None:
-    if maxsize is not None and maxsize < 1:
-        raise ValueError(f"maxsize={maxsize!r} keeps nothing: at least 1, or None for any number")
-    if max_bytes is not None and not max_bytes > 0:
-        raise ValueError(f"max_bytes={max_bytes!r} keeps nothing: give bytes above 0, or None")
-    if (max_bytes is None) != (weigh is None):
-        raise ValueError("max_bytes= and weigh= go together: give both, or neither")
-    if not store_timeout > 0:
-        raise ValueError(f"store_timeout={store_timeout!r}: give seconds above 0")

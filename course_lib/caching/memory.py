@@ -20,7 +20,7 @@ EARLY: Final = 1e-9  # seconds: what is due by rounding only is due
 _SWEPT = 2  # expired entries dropped with each new one, so that they go faster than they come
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # compared by identity, at once
 class Entry:
     """A value, and how long it may be used.
 

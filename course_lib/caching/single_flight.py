@@ -129,6 +129,7 @@ class SingleFlight:
             self._counts.store_hits += len(landed)
             for flight in landed:
                 entry = found[str(flight.key)]
+                entry.weight = self._policy.weight(entry.value)
                 self._keep(flight, entry)
                 self._land(flight, entry.value)
         if flights:

@@ -5,34 +5,37 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from course_lib.caching.memory import Entry, Memory
     from course_lib.caching.policy import Policy
+    from course_lib.caching.single_flight import Outcome
     from course_lib.caching.statistics import Counts
     from course_lib.caching.tier import Tier
 
 __all__ = ["ThreadFlight"]
 
-_INTERRUPTED = object()
+Compute: TypeAlias = "Callable[[list[Any]], Sequence[Outcome]]"
+_INTERRUPTED: Final = object()
 
 
 class _Leading(Future[Any]):
-    """What other threads wait for while the thread that came first computes."""
+    """One key that a thread computes; others wait for its outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Hashable) -> None:
         super().__init__()
+        self.key = key
         self.thread = threading.get_ident()
 
 
 class ThreadFlight:
-    """Finds out a value that is not in memory: the first thread computes it, the others wait.
+    """Finds out values that are not in memory: the first thread computes one, the others wait.
 
     Unlike a task, a thread cannot be cancelled, and computes for itself. If it is interrupted,
-    the next one that waits takes over.
+    those who wait take over.
 
     Args:
         memory: The first tier.
@@ -48,94 +51,104 @@ class ThreadFlight:
         self._policy = policy
         self._counts = counts
 
-    def join(self, key: Hashable, compute: Callable[[], Any], ttl: float | None) -> Any:
-        """Return the value of a key that was not found in memory.
+    def join(self, keys: Sequence[Hashable], compute: Compute, ttl: float | None) -> list[Outcome]:
+        """Return what becomes of each key; `keys` are distinct, and were not found in memory.
 
         Raises:
-            RuntimeError: The computation asks for its own result.
-            Exception: Whatever the computation raised.
+            RuntimeError: A computation asks for its own result.
+            BaseException: The thread was interrupted.
         """
-        flight, leads = self._board(key)
-        if leads:
-            return self._lead(key, flight, compute, ttl)
-        while (value := flight.result()) is _INTERRUPTED:
-            with self._memory.lock:
-                flight = self.flights.setdefault(key, own := _Leading())
-            if flight is own:
-                return self._lead(key, flight, compute, ttl)
-        return value
+        flights, new = self._board(keys)
+        if new:
+            self._lead(new, compute, ttl)  # before it waits for others, who may wait for it
+        return [self._outcome(flight, compute, ttl) for flight in flights]
 
     def disown(self, key: Hashable) -> None:
         """Give what is being computed to those who wait, and keep it for nobody else."""
         self.flights.pop(key, None)
 
-    def _board(self, key: Hashable) -> tuple[_Leading, bool]:
+    def _board(self, keys: Sequence[Hashable]) -> tuple[list[_Leading], list[_Leading]]:
         with self._memory.lock:
-            flight = self.flights.setdefault(key, own := _Leading())
-            if flight is own:
-                self._counts.misses += 1
-                return flight, True
-            if flight.thread == threading.get_ident():
-                raise RuntimeError(
-                    f"the computation of {key!r} asks the cache for {key!r}: compute it there "
-                    "without the cache, or under another key"
-                )
-            self._counts.coalesced += 1
-            return flight, False
+            for key in keys:
+                if key in self.flights and self.flights[key].thread == threading.get_ident():
+                    raise RuntimeError(
+                        f"the computation of {key!r} asks the cache for {key!r}: compute it there "
+                        "without the cache, or under another key"
+                    )
+            new = [_Leading(key) for key in keys if key not in self.flights]
+            self.flights.update({flight.key: flight for flight in new})
+            self._counts.misses += len(new)
+            self._counts.coalesced += len(keys) - len(new)
+            return [self.flights[key] for key in keys], new
 
-    def _lead(
-        self, key: Hashable, flight: _Leading, compute: Callable[[], Any], ttl: float | None
-    ) -> Any:
+    def _outcome(self, flight: _Leading, compute: Compute, ttl: float | None) -> Outcome:
+        outcome = flight.result()
+        if outcome is _INTERRUPTED:
+            [outcome] = self.join([flight.key], compute, ttl)
+        return outcome  # type: ignore[no-any-return]
+
+    def _lead(self, flights: list[_Leading], compute: Compute, ttl: float | None) -> None:
         try:
-            value = self._look_up(key, flight, compute, ttl)
-        except Exception as error:
-            self._fail(key, flight, error)
-            flight.set_exception(error)
-            raise
-        except BaseException:  # KeyboardInterrupt: it is this thread's alone
-            self._remove(key, flight)
-            flight.set_result(_INTERRUPTED)
-            raise
-        self._remove(key, flight)
-        flight.set_result(value)
-        return value
+            self._look_up(flights, compute, ttl)
+        except Exception as error:  # noqa: BLE001 - it is raised by whoever gets the outcome
+            for flight in flights:
+                self._land(flight, (True, error))
+        finally:
+            for flight in flights:
+                self._land(flight, _INTERRUPTED)  # without effect where it has landed
 
-    def _look_up(
-        self, key: Hashable, flight: _Leading, compute: Callable[[], Any], ttl: float | None
-    ) -> Any:
-        if self._tier is not None:
-            found = self._tier.read_sync([str(key)])
-            if (entry := found.get(str(key))) is not None:
-                with self._memory.lock:
-                    self._counts.misses -= 1
-                    self._counts.store_hits += 1
-                self._keep(key, flight, entry)
-                return entry.value
+    def _look_up(self, flights: list[_Leading], compute: Compute, ttl: float | None) -> None:
+        missing = flights if self._tier is None else self._from_store(flights, self._tier)
+        if not missing:
+            return
         start = monotonic()
-        value = compute()
+        outcomes = compute([flight.key for flight in missing])
         cost = monotonic() - start
+        kept = {}
+        for flight, (failed, value) in zip(missing, outcomes, strict=True):
+            if failed:
+                self._land(flight, (True, value))
+            elif (entry := self._keep(flight, self._entry(value, ttl, cost))) is not None:
+                kept[str(flight.key)] = entry
+        if self._tier is not None:
+            self._tier.write_sync(kept)
+        for flight, outcome in zip(missing, outcomes, strict=True):
+            self._land(flight, outcome)
+
+    def _from_store(self, flights: list[_Leading], tier: Tier) -> list[_Leading]:
+        found = tier.read_sync([str(flight.key) for flight in flights])
+        for flight in flights:
+            if (entry := found.get(str(flight.key))) is not None:
+                entry.weight = self._policy.weight(entry.value)
+                self._keep(flight, entry)
+                self._land(flight, (False, entry.value))
+        with self._memory.lock:
+            self._counts.misses -= len(found)
+            self._counts.store_hits += len(found)
+        return [flight for flight in flights if not flight.done()]
+
+    def _entry(self, value: Any, ttl: float | None, cost: float) -> Entry:
         weight = self._policy.weight(value)
         with self._memory.lock:
-            entry = self._policy.entry(value, weight, ttl=ttl, cost=cost)
-        if self._keep(key, flight, entry) and self._tier is not None:
-            self._tier.write_sync({str(key): entry})
-        return value
+            return self._policy.entry(value, weight, ttl=ttl, cost=cost)
 
-    def _keep(self, key: Hashable, flight: _Leading, entry: Entry) -> bool:
+    def _keep(self, flight: _Leading, entry: Entry) -> Entry | None:
+        """Put an entry in memory and return it; None if the key was set or invalidated since."""
         with self._memory.lock:
-            current = self.flights.get(key) is flight
+            if self.flights.get(flight.key) is not flight:
+                return None
+            self._memory.put(flight.key, entry)
+            return entry
+
+    def _land(self, flight: _Leading, outcome: Any) -> None:
+        if flight.done():
+            return
+        with self._memory.lock:  # before anybody wakes who may ask again
+            current = self.flights.get(flight.key) is flight
             if current:
-                self._memory.put(key, entry)
-            return current
-
-    def _fail(self, key: Hashable, flight: _Leading, error: Exception) -> None:
-        with self._memory.lock:
-            self._counts.errors += 1
-            if self._policy.negative_ttl and self.flights.get(key) is flight:
-                self._memory.put(key, self._policy.failure(error))
-        self._remove(key, flight)
-
-    def _remove(self, key: Hashable, flight: _Leading) -> None:
-        with self._memory.lock:
-            if self.flights.get(key) is flight:
-                del self.flights[key]
+                del self.flights[flight.key]
+            if outcome is not _INTERRUPTED and outcome[0]:
+                self._counts.errors += 1
+                if current and self._policy.negative_ttl:
+                    self._memory.put(flight.key, self._policy.failure(outcome[1]))
+        flight.set_result(outcome)
