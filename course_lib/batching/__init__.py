@@ -1,25 +1,34 @@
 """Scenario 3: batching strategies.
 
 `amap` keeps a window of items in flight; `batch_in_chunks` and `adaptive_batch` are what it is to
-be compared with.
+be compared with. `PriorityBatchProcessor` and `MicroBatcher` answer single calls by batch calls.
 """
 
+from course_lib.batching.batcher import BatcherClosed, BatcherStatistics
 from course_lib.batching.chunks import adaptive_batch, batch_in_chunks
+from course_lib.batching.isolation import WrongNumberOfResults
+from course_lib.batching.micro import MicroBatcher
 from course_lib.batching.outcome import Outcome
 from course_lib.batching.outcomes import Outcomes
+from course_lib.batching.priority import PriorityBatchProcessor
 from course_lib.batching.retry import Backoff
 from course_lib.batching.signals import Chunk, CpuMeter, CpuSignal, LatencySignal, Signal
 from course_lib.batching.window import amap
 
 __all__ = [
     "Backoff",
+    "BatcherClosed",
+    "BatcherStatistics",
     "Chunk",
     "CpuMeter",
     "CpuSignal",
     "LatencySignal",
+    "MicroBatcher",
     "Outcome",
     "Outcomes",
+    "PriorityBatchProcessor",
     "Signal",
+    "WrongNumberOfResults",
     "adaptive_batch",
     "amap",
     "batch_in_chunks",
