@@ -14,6 +14,7 @@ from course_lib.lab.comparison import Comparison, compare
 from course_lib.lab.exercises import exercise
 from course_lib.lab.experiment import Measured, measure
 from course_lib.lab.hygiene import HygieneError, hygiene, watch
+from course_lib.lab.interrupts import wake_on_interrupt
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.table import Table
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 watch()
+wake_on_interrupt()
 
 
 def __getattr__(name: str) -> Any:

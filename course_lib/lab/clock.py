@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
+from course_lib.lab.interrupts import interruptible
 from course_lib.lab.virtual_loop import (
     Deadlock,
     Livelock,
@@ -114,8 +115,9 @@ class _Run(Generic[T]):
 
     def result(self, patience: float) -> Simulation[T]:
         try:
-            self._thread.start()
-            self._wait(patience)
+            with interruptible():
+                self._thread.start()
+                self._wait(patience)
         except BaseException as error:  # a KeyboardInterrupt, most likely
             self._stop(error)
             raise

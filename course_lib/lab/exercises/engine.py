@@ -1,8 +1,10 @@
 """The exercises' verbs: `check`, `hint`, `solution`, the same three for all."""
 
+import asyncio
 import inspect
 import linecache
 import traceback
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +12,12 @@ from typing import Any
 from course_lib.lab.clock import SimulationError
 from course_lib.lab.exercises.card import Grading, ScoreCard
 from course_lib.lab.exercises.solution import Solution, solution_of
+from course_lib.lab.hygiene import expected
 
 __all__ = ["Exercise", "Hint"]
+
+LEARNERS_LEAKS = ("coroutine never awaited", "lost task", "task exception never retrieved")
+"""What a wrong answer may leave behind: a diagnosis names it, `hygiene` need not."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,10 +69,14 @@ class Exercise:
         if misuse:
             return ScoreCard(title, "not yet", diagnosis=misuse)
         try:
-            grading = await self.grade(function)
+            with expected(*LEARNERS_LEAKS), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # "never awaited": the card says it
+                grading = await self.grade(function)
         except SimulationError as error:
             return ScoreCard(title, "not yet", diagnosis=str(error))
-        except Exception as error:  # noqa: BLE001 - a learner's mistake of any kind goes on the card
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if _cancelled_from_outside(error):
+                raise
             cause = _innermost(error)
             if isinstance(cause, NotImplementedError):
                 return ScoreCard(title, "not attempted yet", diagnosis="write it, then check again")
@@ -106,6 +116,12 @@ class Exercise:
                 f"the function is called with ({', '.join(self.parameters)}): take these parameters"
             )
         return ""
+
+
+def _cancelled_from_outside(error: BaseException) -> bool:
+    """Whether somebody pressed stop, rather than the function cancelling itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -134,7 +134,7 @@ async def grade_patient(
         calls = (patient(provider.search, query, slots, ATTEMPTS) for query in provider.queries)
         return await asyncio.gather(*calls, return_exceptions=True)
 
-    run = run_virtually(provider, program)
+    run = run_virtually(program)
     for outcome in run.value:
         if isinstance(outcome, NotImplementedError):
             raise outcome

@@ -1,11 +1,14 @@
 """Notebook 1: typical wrong answers, each with a diagnosis of its own."""
 
 import asyncio
+import sys
 import time
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 
+from course_lib.errors import Unavailable
 from course_lib.lab import exercise
 
 
@@ -71,6 +74,22 @@ def not_async(search, queries):
     return [search(query) for query in queries]
 
 
+async def cancels_itself(search, queries):
+    task = asyncio.create_task(search(queries[0]))
+    task.cancel()
+    return await task
+
+
+async def leaves(search, queries):
+    sys.exit("enough")
+
+
+async def in_a_group(search, queries):
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(search(query)) for query in queries]
+    return [task.result() for task in tasks]
+
+
 WRONG_1_1 = {
     in_a_loop: "the calls wait for one another",
     as_they_come: "in the order in which they came",
@@ -78,7 +97,9 @@ WRONG_1_1 = {
     tasks_not_awaited: "something is not awaited",
     not_async: "something is not awaited",
     no_return: "is a `return` missing?",
-    in_pairs: "the calls wait for one another",
+    in_pairs: "only 2 calls run at once",
+    cancels_itself: "CancelledError",
+    leaves: "SystemExit",
     asked_twice: "exactly once",
     in_a_thread: "thread",
     lost_gather: "return a list",
@@ -130,7 +151,45 @@ async def own_check(session, url, query):
         return [found["id"] for found in (await response.json())["results"]]
 
 
+async def asserts(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        assert response.status == 200
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def raises_its_own(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        if not response.ok:
+            raise Unavailable(f"answered {response.status}")
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def encoded_twice(session, url, query):
+    return await ask(session, url, quote(query))
+
+
+async def other_parameter(session, url, query):
+    async with session.get(f"{url}/search", params={"query": query}) as response:
+        return [found["id"] for found in (await response.json()).get("results", [])]
+
+
+async def asks_twice(session, url, query):
+    await ask(session, url, query)
+    return await ask(session, url, query)
+
+
+async def some_statuses(session, url, query):
+    async with session.get(f"{url}/search", params={"q": query}) as response:
+        if response.status in (429, 500):
+            raise RuntimeError
+        return [found["id"] for found in (await response.json()).get("results", [])]
+
+
 WRONG_1_2 = {
+    encoded_twice: "encoded twice",
+    other_parameter: "its parameter is called `q`",
+    asks_twice: "one request",
+    some_statuses: "a 400 was taken for an answer",
     pasted: "`params={'q': query}`",
     own_session: "a new connection for each call",
     status_ignored: "a 500 was taken for an answer",
@@ -210,7 +269,94 @@ async def one_timeout_for_all(search, queries, limit, timeout):  # noqa: ASYNC10
     return [task.result()[0] if task.done() else TimeoutError() for task in tasks]
 
 
+async def with_workers(search, queries, limit, timeout):  # noqa: ASYNC109
+    found = [None] * len(queries)
+    todo = iter(enumerate(queries))
+
+    async def worker():
+        for place, query in todo:
+            try:
+                async with asyncio.timeout(timeout):
+                    found[place] = await search(query)
+            except Exception as error:  # noqa: BLE001
+                found[place] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(worker())
+    return found
+
+
+async def workers_left(search, queries, limit, timeout):  # noqa: ASYNC109
+    queue, found = asyncio.Queue(), [None] * len(queries)
+    for pair in enumerate(queries):
+        queue.put_nowait(pair)
+
+    async def worker():
+        while True:
+            place, query = await queue.get()
+            try:
+                async with asyncio.timeout(timeout):
+                    found[place] = await search(query)
+            except Exception as error:  # noqa: BLE001
+                found[place] = error
+            queue.task_done()
+
+    found.append([asyncio.create_task(worker()) for _ in range(limit)])
+    await queue.join()
+    return found[:-1]
+
+
+async def own_numbers(search, queries, limit, timeout):  # noqa: ASYNC109
+    return await outcomes(search, queries, 4, 0.5)
+
+
+async def twice_the_timeout(search, queries, limit, timeout):  # noqa: ASYNC109
+    return await outcomes(search, queries, limit, 2 * timeout)
+
+
+async def swallows_cancellation(search, queries, limit, timeout):  # noqa: ASYNC109
+    found, todo = [None] * len(queries), iter(enumerate(queries))
+
+    async def worker():
+        for place, query in todo:
+            try:
+                async with asyncio.timeout(timeout):
+                    found[place] = await search(query)
+            except BaseException as error:  # noqa: BLE001
+                found[place] = error
+
+    await asyncio.gather(*(worker() for _ in range(limit)))
+    return found
+
+
+async def other_errors(search, queries, limit, timeout):  # noqa: ASYNC109
+    found = await outcomes(search, queries, limit, timeout)
+    return [ValueError("failed") if isinstance(item, Unavailable) else item for item in found]
+
+
+async def by_completion(search, queries, limit, timeout):  # noqa: ASYNC109
+    slots, found = asyncio.Semaphore(limit), []
+
+    async def outcome(query):
+        async with slots:
+            try:
+                async with asyncio.timeout(timeout):
+                    found.append(await search(query))
+            except Exception as error:  # noqa: BLE001
+                found.append(error)
+
+    await asyncio.gather(*(outcome(query) for query in queries))
+    return found
+
+
 WRONG_1_3 = {
+    workers_left: "tasks go on after the function has returned",
+    own_numbers: "the arguments `limit` and `timeout` are to be used",
+    twice_the_timeout: "from the moment it starts",
+    swallows_cancellation: "a cancellation is taken for a failure",
+    other_errors: "put the exception of a failed call in its place",
+    by_completion: "keep the order of the questions",
     no_limit: "at most `limit` calls at once",
     no_timeout: "no timer",
     timeout_first: "start the timeout after the slot",
@@ -221,7 +367,11 @@ WRONG_1_3 = {
     one_timeout_for_all: "at most `limit` calls at once",
 }
 
-RIGHT = {"1.1": [fetch_all], "1.2": [ask, own_check], "1.3": [outcomes]}
+RIGHT = {
+    "1.1": [fetch_all, in_a_group],
+    "1.2": [ask, own_check, asserts, raises_its_own],
+    "1.3": [outcomes, with_workers],
+}
 WRONG = {"1.1": WRONG_1_1, "1.2": WRONG_1_2, "1.3": WRONG_1_3}
 
 
