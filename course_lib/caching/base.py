@@ -112,6 +112,11 @@ class CacheBase:
         """
         return list(map(self._find, keys))
 
+    def count_coalesced(self) -> None:
+        """Count a request that waits for another's, outside of this cache."""
+        with self._lock:
+            self._counts.coalesced += 1
+
     def _missing(self, keys: list[Any], found: list[Entry | None], ttl: float | None) -> list[Any]:
         """Return the keys that were not found, each once; the others of each count as coalesced."""
         missing = list({key: None for key, entry in zip(keys, found, strict=True) if entry is None})
@@ -145,8 +150,6 @@ class CacheBase:
     def _new_entry(self, key: Hashable, value: Any, ttl: float | None) -> Entry:
         """Put a value in memory and return its entry; what is computed for the key is void."""
         self._checked(key, ttl)
-        if self._tier is not None:
-            self._tier.check(value)
         value = value if self._copy is None else self._copy(value)
         weight = self._policy.weight(value)
         with self._lock:
@@ -185,6 +188,20 @@ class CacheBase:
         with self._lock:
             self._counts.misses += 1
             self._memory.hits -= failure is not None
+
+    def _drop(self, key: Hashable) -> bool:
+        """Forget a key in memory; return whether there was something to be used."""
+        with self._lock:
+            held = self._memory.has(key)
+            self._forget(key)
+            return held
+
+    def _drop_all(self) -> None:
+        with self._lock:
+            self._memory.clear()
+            self._flight.flights.clear()
+            self._threads.flights.clear()
+            self._reads.clear()
 
     def _forget(self, key: Hashable) -> None:
         self._memory.drop(key)

@@ -47,7 +47,8 @@ class AsyncCache(SyncMethods):
         copy: Makes the copy of a value that each caller gets, such as `copy.deepcopy`.
         store: A second tier, asked on a miss in memory, that others may share and that may outlive
             the process: `SqliteStore(path)` or another `BaseStore[str, bytes]`. With it, keys are
-            str, and values are what `codec` can write. Where it fails, the cache goes on without.
+            str. Where it fails, or `codec` cannot write a value, the cache goes on without it: that
+            is counted, and the first time is logged as a warning.
         store_timeout: Seconds that the store may take for a call.
         codec: Writes values for the store; by default a `JsonCodec()`.
         timer: Returns seconds that never go back; by default the running event loop's time where
@@ -149,9 +150,8 @@ class AsyncCache(SyncMethods):
         """Keep a value. What is being computed for the key is not kept any more.
 
         Raises:
-            TypeError: The key is not hashable or, where there is a store, no str, or the value
-                cannot be written as JSON.
-            ValueError: `ttl` is out of range, or a number in the value is not finite.
+            TypeError: The key is not hashable or, where there is a store, no str.
+            ValueError: `ttl` is out of range.
         """
         entry = self._new_entry(key, value, ttl)
         if self._tier is not None:
@@ -165,20 +165,14 @@ class AsyncCache(SyncMethods):
         Returns:
             Whether memory held a value or an error that could still be used.
         """
-        with self._lock:
-            held = self._memory.has(key)
-            self._forget(key)
+        held = self._drop(key)
         if self._tier is not None:
             await self._tier.delete([self._checked_key(key)])
         return held
 
     async def clear(self) -> None:
         """Forget everything, in every tier: also what others keep in the same store."""
-        with self._lock:
-            self._memory.clear()
-            self._flight.flights.clear()
-            self._threads.flights.clear()
-            self._reads.clear()
+        self._drop_all()
         if self._tier is not None:
             await self._tier.clear()
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any, Final
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.runnables import ensure_config
 
 from course_lib.caching.codec import JsonCodec
 
-__all__ = ["LONGEST", "stable_key"]
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+__all__ = ["LONGEST", "KeyMaker", "stable_key"]
 
 LONGEST: Final = 200
 """Characters of a key that are kept as they are; of a longer one, its SHA-256."""
@@ -48,3 +55,63 @@ def shortened(text: str) -> str:
     if len(text) <= LONGEST:
         return text
     return f"sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+class KeyMaker:
+    """Makes the keys of a Runnable's inputs.
+
+    Args:
+        namespace: What tells these keys from others in the same cache.
+        key: Returns what of an input the answer depends on; None for all of it.
+        configurable: Fields of a config's "configurable" that the answer depends on.
+    """
+
+    def __init__(
+        self, namespace: str, key: Callable[[Any], Any] | None, configurable: Sequence[str]
+    ) -> None:
+        self._namespace = namespace
+        self._key = key
+        self._prefix = f"{namespace}:"
+        self._configurable = configurable
+
+    def keys(
+        self,
+        inputs: Sequence[Any],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        kwargs: dict[str, Any],
+    ) -> list[str]:
+        """Return a key for each input; for a str what `stable_key` returns, in a tenth of the time."""
+        values: Sequence[Any] = inputs if self._key is None else [self._key(one) for one in inputs]
+        if isinstance(config, Sequence):
+            return self._keys_of_each(values, config, kwargs)
+        scope = self._scope(config, kwargs)
+        if not scope and set(map(type, values)) == {str}:
+            prefix, texts = self._prefix, map(encode_basestring, values)
+            return [prefix + (text if len(text) <= LONGEST else shortened(text)) for text in texts]
+        return [stable_key(value, *scope, namespace=self._namespace) for value in values]
+
+    def _keys_of_each(
+        self, values: Sequence[Any], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
+    ) -> list[str]:
+        if len(configs) != len(values):
+            raise ValueError(
+                f"{len(configs)} configs for {len(values)} inputs: give one for all, or one for each"
+            )
+        return [
+            stable_key(value, *self._scope(config, kwargs), namespace=self._namespace)
+            for value, config in zip(values, configs, strict=True)
+        ]
+
+    def _scope(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> tuple[str, ...]:
+        """Return what a key holds beside the input: arguments, and configurable fields."""
+        fields = ensure_config(config).get("configurable", {}) if self._configurable else {}
+        chosen = {name: fields[name] for name in self._configurable if name in fields}
+        if not chosen and not kwargs:
+            return ()
+        try:
+            return (_CODEC.dumps([chosen, kwargs]),)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"no key can be made of the arguments {kwargs or chosen!r:.80}: {error}. Bind them "
+                'before: `cached(runnable.bind(...), cache, namespace="...")`'
+            ) from error

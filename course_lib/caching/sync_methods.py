@@ -73,6 +73,19 @@ class SyncMethods(CacheBase):
         if self._tier is not None:
             self._tier.write_sync({str(key): entry})
 
+    def invalidate_sync(self, key: Hashable) -> bool:
+        """Forget a key; see `invalidate`."""
+        held = self._drop(key)
+        if self._tier is not None:
+            self._tier.delete_sync([self._checked_key(key)])
+        return held
+
+    def clear_sync(self) -> None:
+        """Forget everything; see `clear`."""
+        self._drop_all()
+        if self._tier is not None:
+            self._tier.clear_sync()
+
 
 def _many(compute: Callable[[list[Any]], Sequence[Any]]) -> Callable[[list[Any]], list[Outcome]]:
     def outcomes(keys: list[Any]) -> list[Outcome]:

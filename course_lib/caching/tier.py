@@ -114,14 +114,17 @@ class Tier:
 
         await self._bounded(everything, [""])
 
-    def check(self, value: Any) -> None:
-        """Refuse a value that could not be written.
+    def delete_sync(self, keys: Sequence[str]) -> None:
+        """Do the same as `delete` from synchronous code."""
+        self._guarded(self._store.mdelete, keys)
 
-        Raises:
-            TypeError: It is not made of JSON values and known classes.
-            ValueError: A number in it is not finite.
-        """
-        self._codec.encode(value)
+    def clear_sync(self) -> None:
+        """Do the same as `clear` from synchronous code."""
+
+        def everything(_: Sequence[str]) -> None:
+            self._store.mdelete(list(self._store.yield_keys()))
+
+        self._guarded(everything, [""])
 
     async def _bounded(self, call: Callable[[Any], Awaitable[Any]], what: Sequence[Any]) -> Any:
         if not what:

@@ -1,0 +1,159 @@
+"""The cache as LangChain's chat models take it: `ChatOpenAI(cache=CacheAdapter(cache))`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
+
+from course_lib.caching.flight import Flight, Flights, Work
+from course_lib.caching.keys import stable_key
+
+if TYPE_CHECKING:
+    from langchain_core.outputs import Generation
+
+    from course_lib.caching.cache import AsyncCache
+
+__all__ = ["CacheAdapter"]
+
+_ABSENT: Final = object()
+_CANCELLED: Final = object()  # who waits takes over, one after another
+_NOTHING: Final = object()  # who waits makes a call of their own
+
+
+class CacheAdapter(BaseCache):
+    """Offers an `AsyncCache` to chat models, with one call a question at a time.
+
+        model = ChatOpenAI(cache=CacheAdapter(AsyncCache(ttl=3600, maxsize=1_000)))
+
+    A model asks for an answer (`alookup`), and if there is none calls the provider and hands the
+    answer in (`aupdate`). Between the two, others who ask the same wait, in the same event loop,
+    for that answer or that error. If the first is cancelled, the next one calls. From synchronous
+    code (`lookup`) nobody waits.
+
+    Answers are handed out as copies: chat models write to what they find.
+
+    Args:
+        cache: Where answers are kept; it may serve others, too.
+        patience: Seconds that one waits for another's call before making their own.
+
+    Raises:
+        ValueError: `patience` is out of range.
+    """
+
+    def __init__(self, cache: AsyncCache, *, patience: float = 60.0) -> None:
+        if not patience > 0:
+            raise ValueError(f"patience={patience!r}: give seconds above 0")
+        self.cache = cache
+        self._patience = patience
+        self._flights = Flights()
+        self._leading: set[asyncio.Task[Any]] = set()  # who may be waited for
+
+    def __repr__(self) -> str:
+        return f"CacheAdapter({self.cache!r})"
+
+    def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        """Return the answer, or None."""
+        value = self.cache.get_sync(_key(prompt, llm_string), _ABSENT)
+        return None if value is _ABSENT else _copies(value)
+
+    def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """Keep an answer."""
+        self.cache.set_sync(_key(prompt, llm_string), _copies(return_val))
+
+    def clear(self, **_: Any) -> None:
+        """Forget everything that the cache holds."""
+        self.cache.clear_sync()
+
+    async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
+        """Return the answer; None means that the caller is to find it out, and `aupdate`.
+
+        Raises:
+            Exception: The call that this one has waited for raised it.
+        """
+        task = asyncio.current_task()
+        own = _is_caller(task, sys._getframe(1))  # noqa: SLF001 - documented
+        key = _key(prompt, llm_string)
+        while True:  # each round, one who was waited for was cancelled
+            flight = self._flights.here().get(key)
+            if flight is None:
+                value = await self.cache.get(key, _ABSENT)
+                if value is not _ABSENT:
+                    return _copies(value)
+                flight = self._flights.here().get(key)  # begun while the store was asked
+            if task is None or task in self._leading:
+                return None  # who is waited for must not wait
+            if flight is None:
+                self._lead(key, task, own=own)
+                return None
+            value = await self._answer(flight)
+            if value is not _CANCELLED:
+                return None if value is _NOTHING else _copies(value)
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
+        """Keep an answer, and give it to those who wait for it."""
+        key = _key(prompt, llm_string)
+        value = _copies(return_val)
+        flight = self._flights.here().get(key)
+        try:
+            await self.cache.set(key, value)
+        finally:
+            if flight is not None:
+                self._land(flight, value)
+
+    async def aclear(self, **_: Any) -> None:
+        """Forget everything that the cache holds."""
+        await self.cache.clear()
+
+    async def _answer(self, flight: Flight) -> Any:
+        """Wait for what another call hands in."""
+        self.cache.count_coalesced()
+        try:
+            async with asyncio.timeout(self._patience):
+                failed, value = await flight.outcome()
+        except TimeoutError:
+            return _NOTHING
+        if failed:
+            raise value
+        return value
+
+    def _lead(self, key: str, task: asyncio.Task[Any], *, own: bool) -> None:
+        flight = self._flights.here()[key] = Flight(key, Work())
+        self._leading.add(task)
+        task.add_done_callback(partial(self._end, flight, own))
+
+    def _land(self, flight: Flight, value: Any, *, failed: bool = False) -> None:
+        self._flights.remove([flight])
+        flight.land(failed=failed, value=value)
+
+    def _end(self, flight: Flight, own: bool, task: asyncio.Task[Any]) -> None:  # noqa: FBT001
+        """Let nobody wait for a task that has ended without an answer."""
+        self._leading.discard(task)
+        if flight.landing.done():
+            return
+        if task.cancelled():
+            self._land(flight, _CANCELLED)
+        elif own and (error := task.exception()) is not None:
+            self._land(flight, error, failed=True)
+        else:
+            self._land(flight, _NOTHING)
+
+
+def _is_caller(task: asyncio.Task[Any] | None, frame: Any) -> bool:
+    """Return whether a task does nothing but this call, so that its error is the call's.
+
+    Chat models make a task of each call; other models call from within the task of their caller.
+    """
+    coroutine = task.get_coro() if task else None
+    return getattr(coroutine, "cr_frame", None) is frame
+
+
+def _key(prompt: str, llm_string: str) -> str:
+    return stable_key(prompt, llm_string, namespace="llm")
+
+
+def _copies(generations: RETURN_VAL_TYPE) -> list[Generation]:
+    return [generation.model_copy(deep=True) for generation in generations]

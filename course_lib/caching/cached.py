@@ -1,0 +1,261 @@
+"""A Runnable in front of which a cache stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from langchain_core.runnables import Runnable
+
+from course_lib.caching.cache import AsyncCache
+from course_lib.caching.identity import identity_of
+from course_lib.caching.keys import KeyMaker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables.utils import ConfigurableFieldSpec
+    from langchain_core.utils.pydantic import TypeBaseModel
+
+__all__ = ["Cached", "cached"]
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+_ABSENT: Final = object()
+_STREAM: Final = "#stream"  # no JSON ends like that
+
+
+def cached(
+    runnable: Runnable[Input, Output],
+    cache: AsyncCache,
+    *,
+    key: Callable[[Input], Any] | None = None,
+    namespace: str | None = None,
+) -> Cached[Input, Output]:
+    """Return a Runnable that asks the cache before it asks the one given.
+
+        search = cached(search, AsyncCache(ttl=60, maxsize=1_000), namespace="search")
+        await search.abatch(questions)
+
+    It behaves as the one given, but faster: `invoke`, `batch`, `stream` and their asynchronous
+    forms, with the same config. A hit runs nothing, so that callbacks see only the misses. `abatch`
+    answers hits without a task, computes duplicates once, and passes all misses on in one `abatch`.
+    A stream is kept as its pieces, and given again piece by piece.
+
+    Args:
+        runnable: What is asked on a miss.
+        cache: Where answers are kept; several Runnables may share it.
+        key: Returns what of an input the answer depends on: a str, JSON values, Documents or
+            messages; by default the input itself.
+        namespace: Whose answers these are, the same in every process. By default made of the
+            Runnable's name and code, where they tell it from all others.
+
+    Raises:
+        ValueError: There is a store, and the Runnable can only be told from others by a namespace.
+        TypeError: `runnable` is no Runnable, or `cache` no AsyncCache.
+    """
+    if not isinstance(runnable, Runnable):
+        raise TypeError(
+            f"runnable={runnable!r:.80} is no Runnable: make one of a function with "
+            "`RunnableLambda(...)`, or use `cache.get_or_compute`"
+        )
+    if not isinstance(cache, AsyncCache):
+        raise TypeError(f"cache={cache!r:.80}: pass an AsyncCache(ttl=..., maxsize=...)")
+    if namespace is None:
+        namespace = identity_of(runnable, lasting=cache.has_store)
+    return Cached(runnable, cache, key, namespace)
+
+
+class Cached(Runnable[Input, Output]):
+    """What `cached` returns.
+
+    Args:
+        bound: What is asked on a miss.
+        cache: Where answers are kept.
+        key: Returns what of an input the answer depends on, or None for all.
+        namespace: What tells these keys from others in the cache.
+    """
+
+    def __init__(
+        self,
+        bound: Runnable[Input, Output],
+        cache: AsyncCache,
+        key: Callable[[Input], Any] | None,
+        namespace: str,
+    ) -> None:
+        self.bound = bound
+        self.cache = cache
+        self.namespace = namespace
+        self._keys = KeyMaker(namespace, key, [spec.id for spec in bound.config_specs]).keys
+
+    def __repr__(self) -> str:
+        return f"cached({self.bound!r}, namespace={self.namespace!r})"
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Return the name of the one asked on a miss."""
+        return self.bound.get_name(suffix, name=name)
+
+    @property
+    def InputType(self) -> type[Input]:  # noqa: N802 - LangChain's name
+        """As the one asked on a miss says."""
+        return self.bound.InputType
+
+    @property
+    def OutputType(self) -> type[Output]:  # noqa: N802 - LangChain's name
+        """As the one asked on a miss says."""
+        return self.bound.OutputType
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """As the one asked on a miss says."""
+        return self.bound.config_specs
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
+        """Return what the one asked on a miss says."""
+        return self.bound.get_input_schema(config)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
+        """Return what the one asked on a miss says."""
+        return self.bound.get_output_schema(config)
+
+    def key_of(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002 - LangChain's name
+        """Return the key of an input, as `cache.invalidate` wants it.
+
+        The arguments beside the input are part of it, and so are the configurable fields that the
+        Runnable declares.
+
+        Raises:
+            TypeError: No key can be made of it; the message says what to do.
+        """
+        [key] = self._keys([input], config, kwargs)
+        return key
+
+    async def invalidate(
+        self,
+        input: Input,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Forget the answer to an input, whether it was streamed or not."""
+        key = self.key_of(input, config, **kwargs)
+        await self.cache.invalidate(key)
+        await self.cache.invalidate(key + _STREAM)
+
+    async def ainvoke(
+        self,
+        input: Input,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Output:
+        """Return the answer; see `AsyncCache.get_or_compute`."""
+        [key] = self._keys([input], config, kwargs)
+        return await self.cache.get_or_compute(
+            key, lambda: self.bound.ainvoke(input, config, **kwargs)
+        )
+
+    def invoke(
+        self,
+        input: Input,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Output:
+        """Return the answer; see `AsyncCache.get_or_compute_sync`."""
+        [key] = self._keys([input], config, kwargs)
+        return self.cache.get_or_compute_sync(
+            key, lambda: self.bound.invoke(input, config, **kwargs)
+        )
+
+    async def abatch(
+        self,
+        inputs: list[Input],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Output]:
+        """Return the answers, in the order of the inputs; see `AsyncCache.get_or_compute_many`.
+
+        If one fails, the others are computed and kept all the same. Then the first error is raised,
+        or with `return_exceptions` all are returned in their places.
+        """
+        keys = self._keys(inputs, config, kwargs)
+
+        async def compute(missing: list[str]) -> Sequence[Any]:
+            some, configs = _chosen(missing, keys, inputs, config)
+            return await self.bound.abatch(some, configs, return_exceptions=True, **kwargs)
+
+        return await self.cache.get_or_compute_many(
+            keys, compute, return_exceptions=return_exceptions
+        )
+
+    def batch(
+        self,
+        inputs: list[Input],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Output]:
+        """Do as `abatch`, from synchronous code."""
+        keys = self._keys(inputs, config, kwargs)
+
+        def compute(missing: list[str]) -> Sequence[Any]:
+            some, configs = _chosen(missing, keys, inputs, config)
+            return self.bound.batch(some, configs, return_exceptions=True, **kwargs)
+
+        return self.cache.get_or_compute_many_sync(
+            keys, compute, return_exceptions=return_exceptions
+        )
+
+    async def astream(
+        self,
+        input: Input,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any | None,
+    ) -> AsyncIterator[Output]:
+        """Yield the pieces of the answer; on a miss as they come, and kept if it comes to its end.
+
+        Each caller who misses has a stream of their own.
+        """
+        [key] = self._keys([input], config, kwargs)
+        pieces = await self.cache.get(key + _STREAM, _ABSENT)
+        if pieces is _ABSENT:
+            pieces = []
+            async for piece in self.bound.astream(input, config, **kwargs):
+                pieces.append(piece)
+                yield piece
+            await self.cache.set(key + _STREAM, pieces)
+            return
+        for piece in pieces:
+            yield piece
+
+    def stream(
+        self,
+        input: Input,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any | None,
+    ) -> Iterator[Output]:
+        """Do as `astream`, from synchronous code."""
+        [key] = self._keys([input], config, kwargs)
+        pieces = self.cache.get_sync(key + _STREAM, _ABSENT)
+        if pieces is _ABSENT:
+            pieces = []
+            for piece in self.bound.stream(input, config, **kwargs):
+                pieces.append(piece)
+                yield piece
+            self.cache.set_sync(key + _STREAM, pieces)
+            return
+        yield from pieces
+
+
+def _chosen(
+    missing: list[str],
+    keys: list[str],
+    inputs: list[Input],
+    config: RunnableConfig | list[RunnableConfig] | None,
+) -> tuple[list[Input], RunnableConfig | list[RunnableConfig] | None]:
+    """Return the inputs of the missing keys, and their configs."""
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    indexes = [first[key] for key in missing]
+    configs = [config[index] for index in indexes] if isinstance(config, list) else config
+    return [inputs[index] for index in indexes], configs
