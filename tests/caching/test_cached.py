@@ -1,0 +1,418 @@
+"""A Runnable with a cache in front: the same answers, fewer calls."""
+
+import asyncio
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import Document
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableConfig,
+    RunnableLambda,
+    RunnablePassthrough,
+)
+from langchain_core.stores import InMemoryByteStore
+
+from course_lib.caching import AsyncCache, cached, stable_key
+from course_lib.lab.clock import simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Search:
+    """A provider that counts."""
+
+    def __init__(self):
+        self.asked = []
+        self.broken = set()
+
+    def find(self, question):
+        """Answer at once."""
+        self.asked.append(question)
+        if question in self.broken:
+            raise OSError(question)
+        return [f"about {question}"]
+
+    async def afind(self, question):
+        """Answer after a second."""
+        await asyncio.sleep(1)
+        return self.find(question)
+
+    def runnable(self):
+        """Both, as a Runnable."""
+        return RunnableLambda(self.find, afunc=self.afind, name="search")
+
+
+class Batches(RunnablePassthrough):
+    """Notes how it was called."""
+
+    calls: list = []  # noqa: RUF012 - a pydantic field
+
+    async def abatch(self, inputs, config=None, *, return_exceptions=False, **kwargs):
+        """Note, and answer."""
+        self.calls.append((inputs, config, kwargs))
+        return [f"about {each}" for each in inputs]
+
+
+def new(**options):
+    """A cache."""
+    return AsyncCache(**{"ttl": 60, "maxsize": 100, **options})
+
+
+def test_a_second_call_asks_nobody():
+    """Whichever way it is made."""
+    search = Search()
+    chain = cached(search.runnable(), new())
+
+    async def main():
+        first = await chain.ainvoke("a")
+        return first, await chain.ainvoke("a"), await chain.abatch(["a", "a"])
+
+    result = simulate(main)
+    assert result.value == (["about a"], ["about a"], [["about a"]] * 2)
+    assert result.seconds == 1
+    assert chain.invoke("a") == ["about a"]
+    assert chain.batch(["a", "b", "b"]) == [["about a"], ["about b"], ["about b"]]
+    assert search.asked == ["a", "b"]
+
+
+def test_in_a_batch_duplicates_are_asked_once_and_misses_in_one_call():
+    """With the config and the arguments of the caller."""
+    runnable = Batches()
+    chain = cached(runnable, new(), namespace="search")
+    config = {"tags": ["mine"], "max_concurrency": 3}
+
+    async def main():
+        await chain.ainvoke("a", stop="x")
+        return await chain.abatch(["b", "a", "b", "c"], config, stop="x")
+
+    assert simulate(main).value == ["about b", "a", "about b", "about c"]
+    assert runnable.calls == [(["b", "c"], config, {"stop": "x"})]
+
+
+def test_each_item_of_a_batch_keeps_its_own_config():
+    """Those of the misses, in their order."""
+    runnable = Batches(calls=[])
+    chain = cached(runnable, new(), namespace="search")
+    configs = [{"tags": [tag]} for tag in "xyz"]
+
+    async def main():
+        await chain.ainvoke("b")
+        await chain.abatch(["a", "b", "c"], configs)
+        with pytest.raises(ValueError, match="3 configs for 2 inputs"):
+            await chain.abatch(["a", "b"], configs)
+        return await chain.abatch([])
+
+    assert simulate(main).value == []
+    assert runnable.calls == [(["a", "c"], [configs[0], configs[2]], {})]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_one_failure_in_a_batch_takes_nobody_along(sync):
+    """The others are kept; the failed one is asked again."""
+    search = Search()
+    search.broken.add("b")
+    chain = cached(search.runnable(), new())
+
+    async def main():
+        with pytest.raises(OSError, match="b"):
+            await chain.abatch(["a", "b", "c"])
+        return await chain.abatch(["a", "b", "c"], return_exceptions=True)
+
+    def main_sync():
+        with pytest.raises(OSError, match="b"):
+            chain.batch(["a", "b", "c"])
+        return chain.batch(["a", "b", "c"], return_exceptions=True)
+
+    answers = main_sync() if sync else simulate(main).value
+    assert [answers[0], answers[2]] == [["about a"], ["about c"]]
+    assert isinstance(answers[1], OSError)
+    assert sorted(search.asked) == ["a", "b", "b", "c"]
+
+
+def test_callbacks_see_the_misses_and_only_them():
+    """A hit runs nothing."""
+
+    class Seen(BaseCallbackHandler):
+        run_inline = True
+        inputs: list = []  # noqa: RUF012 - of this one test
+
+        def on_chain_start(self, _serialized, inputs, **_):
+            self.inputs.append(inputs)
+
+    chain = cached(Search().runnable(), new())
+
+    async def main():
+        config = {"callbacks": [Seen()]}
+        await chain.ainvoke("a", config)
+        await chain.ainvoke("a", config)
+        await chain.abatch(["a", "b", "b"], config)
+
+    simulate(main)
+    assert Seen.inputs == ["a", "b"]
+
+
+def test_a_stream_is_given_again_piece_by_piece():
+    """As the wrapped one gave it, the first time while it comes."""
+    times = []
+
+    async def words(text):
+        for word in text.split():
+            await asyncio.sleep(1)
+            times.append(word)
+            yield word
+
+    async def main():
+        chain = cached(RunnableLambda(words), new())
+        now = asyncio.get_running_loop().time
+        first = [(piece, now()) async for piece in chain.astream("one two")]
+        second = [piece async for piece in chain.astream("one two")]
+        return first, second
+
+    result = simulate(main)
+    assert result.value == ([("one", 1), ("two", 2)], ["one", "two"])
+    assert times == ["one", "two"]
+
+
+def test_a_stream_that_is_left_early_is_not_kept():
+    """Half an answer is none; also from synchronous code."""
+    model = GenericFakeChatModel(messages=iter([AIMessage("one two"), AIMessage("three four")]))
+    chain = cached(model, new())
+    for piece in chain.stream("q"):
+        assert piece.content == "one"
+        break
+    pieces = [piece.content for piece in chain.stream("q")]
+    assert [piece.content for piece in chain.stream("q")] == pieces
+    assert "".join(pieces) == "three four"
+
+
+def test_it_streams_inside_a_chain():
+    """The pieces pass through."""
+
+    async def main():
+        model = GenericFakeChatModel(messages=iter([AIMessage("one two")]))
+        chain = RunnablePassthrough() | cached(model, new())
+        return [[piece.content async for piece in chain.astream("q")] for _ in range(2)]
+
+    first, second = asyncio.run(main())
+    assert first == second
+    assert first[:3] == ["one", " ", "two"]
+
+
+def test_what_was_known_to_be_wrong_is_asked_again():
+    """By the input itself."""
+    search = Search()
+    chain = cached(search.runnable(), new())
+
+    async def main():
+        await chain.ainvoke("a")
+        await chain.invalidate("a")
+        await chain.ainvoke("a")
+
+    simulate(main)
+    assert search.asked == ["a", "a"]
+
+
+def test_two_runnables_share_a_cache_without_sharing_answers():
+    """Also two functions of one name, two closures of one function, and two objects' methods."""
+
+    def made(word):
+        def function(question):
+            return f"{word} {question}"
+
+        return function
+
+    first, second = (lambda q: q + 1), (lambda q: q + 2)
+    cache = new()
+    functions = [
+        first,
+        second,
+        made("x"),
+        made("y"),
+        Search().find,
+        Search().find,
+        partial(made("x")("z").__add__),
+    ]
+    chains = [cached(RunnableLambda(f), cache) for f in functions[:6]]
+    assert len({chain.namespace for chain in chains}) == 6
+    assert chains[0].invoke(1) == 2
+    assert chains[1].invoke(1) == 3
+
+
+def test_one_runnable_is_known_again():
+    """Wrapped twice, it shares its answers; also as part of a chain."""
+    search, cache = Search(), new()
+
+    def shout(text):
+        return text.upper()
+
+    def build():
+        return RunnableLambda(shout) | {"found": RunnableLambda(search.find)}
+
+    assert cached(build(), cache).namespace == cached(build(), cache).namespace
+    assert cached(build(), cache).invoke("a") == {"found": ["about A"]}
+    assert cached(build(), cache).invoke("a") == {"found": ["about A"]}
+    assert search.asked == ["A"]
+
+
+def test_a_gone_objects_number_is_never_given_again():
+    """Whatever stands at its address later."""
+    seen = {cached(RunnableLambda(Search().find), new()).namespace for _ in range(50)}
+    assert len(seen) == 50
+
+
+def test_a_function_that_refers_to_itself_can_be_described():
+    """It ends."""
+
+    def again(n):
+        return again(n - 1) if n else 0
+
+    assert cached(RunnableLambda(again), new()).invoke(3) == 0
+
+
+def test_with_a_store_what_has_no_lasting_identity_wants_a_namespace():
+    """Said at once, with the name of what cannot be told."""
+    cache = new(store=InMemoryByteStore())
+    with pytest.raises(ValueError, match='Search object.*cannot be told.*namespace="search"'):
+        cached(RunnableLambda(Search().find), cache)
+    assert cached(RunnableLambda(Search().find), cache, namespace="s").invoke("a") == ["about a"]
+
+
+def test_keys_are_the_same_in_every_process():
+    """For a function in a file, and for inputs of all kinds; hash seeds do not matter."""
+    program = """
+from functools import partial
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
+from langchain_core.stores import InMemoryByteStore
+from course_lib.caching import AsyncCache, cached
+def shout(text, marks={"!", "?", "."}, *, times=3):
+    return text.upper() if text in {"a", "b", "c"} else text + "!" * times
+cache = AsyncCache(ttl=1, maxsize=1, store=InMemoryByteStore())
+chain = cached(RunnableLambda(shout) | {"x": RunnableLambda(len)}, cache)
+print(chain.key_of({"b": [1, 2.5, None, True], "a": ("x", Document("d", metadata={"k": "v"}))}))
+print(chain.key_of("question"), chain.key_of("q" * 1000, stop=["x"]))
+"""
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={"PYTHONHASHSEED": seed, "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "01"
+    }
+    assert len(outputs) == 1
+    assert "sha256:" in outputs.pop()
+
+
+def test_a_different_question_has_a_different_key():
+    """Where Python calls two equal, too."""
+    inputs = ["1", 1, 1.0, True, None, "", [], {}, (), [1], (1,), {"a": 1}, {"a": "1"}, ["a", "b"]]
+    inputs += ["a", "b" * 300, "b" * 301, Document("a"), HumanMessage("a"), AIMessage("a")]
+    keys = [cached(RunnablePassthrough(), new(), namespace="n").key_of(each) for each in inputs]
+    assert len(set(keys)) == len(inputs)
+    assert keys[0] == stable_key("1", namespace="n") == 'n:"1"'
+
+
+def test_key_says_what_the_answer_depends_on():
+    """The rest of the input may differ."""
+    search = Search()
+    runnable = RunnableLambda(lambda given: search.find(given["q"]))
+    chain = cached(runnable, new(), key=lambda given: given["q"])
+    chain.invoke({"q": "a", "trace": object()})
+    chain.invoke({"q": "a", "trace": object()})
+    assert search.asked == ["a"]
+
+
+@pytest.mark.parametrize("question", [{1, 2}, object(), {"a": {1: 2}}, [float("nan")], b"a"])
+def test_an_input_without_a_key_is_refused_with_advice(question):
+    """It names the way out."""
+    chain = cached(RunnablePassthrough(), new(), namespace="n")
+    with pytest.raises((TypeError, ValueError), match="no key can be made of .*Give `key=`"):
+        chain.invoke(question)
+
+
+def test_an_input_that_contains_itself_is_refused_too():
+    """It does not end in a RecursionError."""
+    loop = []
+    loop.append(loop)
+    with pytest.raises(ValueError, match="contains itself"):
+        cached(RunnablePassthrough(), new(), namespace="n").invoke(loop)
+
+
+def test_arguments_are_part_of_the_key():
+    """Those that make no key are to be bound before."""
+    seen = []
+
+    def note(question, config: RunnableConfig, **kwargs):
+        seen.append(kwargs)
+        return question
+
+    chain = cached(RunnableLambda(note), new())
+    for stop in ("x", "y", "x"):
+        chain.invoke("q", stop=stop)
+    chain.invoke("q")
+    assert seen == [{"stop": "x"}, {"stop": "y"}, {}]
+    with pytest.raises(TypeError, match=r"Bind them before: `cached\(runnable.bind"):
+        chain.invoke("q", tool=object())
+
+
+def test_a_configurable_field_that_the_runnable_declares_is_part_of_the_key():
+    """Others in the same config are not."""
+    prompt = ChatPromptTemplate.from_template("{q}").configurable_fields(
+        messages=ConfigurableField(id="messages")
+    )
+    chain = cached(prompt, new(), namespace="prompt")
+    one = chain.invoke({"q": "a"}, {"configurable": {"messages": [HumanMessage("x")]}})
+    two = chain.invoke({"q": "a"}, {"configurable": {"messages": [HumanMessage("y")]}})
+    again = chain.invoke({"q": "a"}, {"configurable": {"thread": object()}})
+    assert [value.messages[0].content for value in (one, two, again)] == ["x", "y", "a"]
+
+
+def test_answers_outlive_the_cache_in_its_store():
+    """Documents and messages come back as what they were; from synchronous code, too."""
+    store, search = InMemoryByteStore(), Search()
+
+    def documents(question):
+        search.find(question)
+        return [Document(question, id="1", metadata={"score": 0.5})], AIMessage(question)
+
+    answers = []
+    for _ in range(2):
+        cache = new(store=store)
+        chain = cached(RunnableLambda(documents), cache, namespace="d")
+        answers += [chain.invoke("a"), *chain.batch(["a", "b"])]
+    assert answers[:3] == answers[3:]
+    assert isinstance(answers[3][1], AIMessage)
+    assert search.asked == ["a", "b"]
+    assert cache.statistics().store_hits == 2
+
+
+def test_it_looks_like_the_one_it_wraps():
+    """Name, types and config."""
+    runnable = Search().runnable()
+    chain = cached(runnable, new(), namespace="s")
+    assert chain.get_name() == runnable.get_name() == "search"
+    assert (chain.InputType, chain.OutputType) == (runnable.InputType, runnable.OutputType)
+    assert chain.config_specs == runnable.config_specs
+    assert chain.get_input_schema() == runnable.get_input_schema()
+    assert chain.get_output_schema() == runnable.get_output_schema()
+    assert repr(chain) == f"cached({runnable!r}, namespace='s')"
+
+
+def test_what_is_no_runnable_or_no_cache_is_refused():
+    """With what to give instead."""
+    with pytest.raises(TypeError, match="is no Runnable: make one of a function"):
+        cached(len, new())
+    with pytest.raises(TypeError, match="pass an AsyncCache"):
+        cached(RunnablePassthrough(), {})
