@@ -120,9 +120,9 @@ class MicroBatcher(Runnable[Input, Output]):
 
     async def ainvoke(
         self,
-        input: Input,
+        input: Input,  # noqa: A002 - LangChain's name
         config: RunnableConfig | None = None,
-        **kwargs: Any,  # noqa: A002
+        **kwargs: Any,
     ) -> Output:
         """Return the result for one item, as a step of a chain: callbacks see it as a run.
 
@@ -136,9 +136,9 @@ class MicroBatcher(Runnable[Input, Output]):
 
     def invoke(
         self,
-        input: Input,
-        config: RunnableConfig | None = None,
-        **kwargs: Any,  # noqa: A002
+        input: Input,  # noqa: A002, ARG002 - LangChain's name
+        config: RunnableConfig | None = None,  # noqa: ARG002 - LangChain's interface
+        **kwargs: Any,  # noqa: ARG002 - LangChain's interface
     ) -> Output:
         """Refuse: calls coalesce only where several are in flight.
 
