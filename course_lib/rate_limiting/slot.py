@@ -123,9 +123,8 @@ class Slot:
         return slot
 
     def _leave(self, error: BaseException | None) -> None:
-        if (
-            _innermost.get() is self
-        ):  # a stream may be closed in another context than it was opened in
+        # A stream may be closed in another context than the one it was opened in.
+        if _innermost.get() is self:
             _innermost.set(_held(self._outer))
         self._admission.leave(self, error)
 

@@ -227,6 +227,19 @@ def test_who_is_cancelled_at_any_moment_costs_nothing(moment, before):
         assert all(log[name] <= full[name] for name in full)
 
 
+def test_tokens_of_one_who_is_cancelled_as_they_are_let_in_go_to_the_next():
+    """Between the grant and the moment when the caller wakes."""
+
+    async def main():
+        gate, log = Gate(concurrency=9, bucket=TokenBucket(1, 1, initial=0)), []
+        tasks = await start(visit(gate, log, "first"), visit(gate, log, "second"))
+        asyncio.get_running_loop().call_at(1.0, tasks[0].cancel)  # after the gate's own timer
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return log, gate.statistics().admitted, gate.statistics().inside
+
+    assert simulate(main).value == ([("second", 1)], 1, 0)
+
+
 def test_it_serves_one_event_loop_after_another():
     """It is bound to none."""
     gate = Gate(concurrency=2, bucket=TokenBucket(1000, 2))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -48,8 +49,10 @@ class Runs(BaseCallbackHandler):
 
     def __init__(self):
         self.started = []
+        self.ids = []
 
     def on_chain_start(self, serialized, inputs, *, tags=None, metadata=None, **rest):
+        self.ids.append(rest["run_id"])
         self.started.append((rest.get("name"), tags, metadata.get("user")))
 
 
@@ -179,9 +182,11 @@ def test_config_is_handed_on():
     """Callbacks, tags and metadata; and each attempt is a run of its own."""
     runs = Runs()
     runnable = behind(Provider({1: RateLimited("429")}), Gate(concurrency=1))
-    config = {"callbacks": [runs], "metadata": {"user": "u1"}, "tags": ["t"]}
+    first = uuid4()
+    config = {"callbacks": [runs], "metadata": {"user": "u1"}, "tags": ["t"], "run_id": first}
     simulate(lambda: runnable.ainvoke("a", config))
     assert runs.started == [("call", ["t"], "u1"), ("call", ["retry:attempt:2", "t"], "u1")]
+    assert runs.ids[0] == first != runs.ids[1]
 
 
 async def speak(_):

@@ -8,6 +8,7 @@ import pytest
 from course_lib.errors import RateLimited
 from course_lib.lab.clock import simulate
 from course_lib.rate_limiting import Gate, TokenBucket
+from course_lib.rate_limiting.turn import LoopTurn
 
 
 def now():
@@ -118,6 +119,52 @@ def test_a_nested_call_that_waits_when_its_caller_leaves_waits_in_the_gates_line
         return log, gate.statistics().waiting
 
     assert simulate(main).value == ([("first", 0), ("second", 2), ("third", 3)], 0)
+
+
+def test_who_waits_in_a_callers_slot_goes_on_to_the_callers_caller():
+    """Three deep with a single slot: the outermost waits for what its caller has left behind."""
+
+    async def leave_behind(gate, log):
+        async with gate.slot():
+            tasks = [asyncio.create_task(visit(gate, log, n)) for n in range(3)]
+            await asyncio.sleep(0.5)
+        return tasks
+
+    async def main():
+        gate, log = Gate(concurrency=1), []
+        async with gate.slot():
+            await asyncio.gather(*await leave_behind(gate, log))
+        return log, gate.statistics().inside
+
+    assert simulate(main).value == ([(0, 0), (1, 1), (2, 2)], 0)
+
+
+def test_nested_calls_one_after_another():
+    """After the first has left, its caller is still inside."""
+
+    async def main():
+        gate, log = Gate(concurrency=1), []
+        async with gate.slot():
+            for n in range(3):
+                await visit(gate, log, n)
+        return log
+
+    assert simulate(main).value == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_caller_that_leaves_while_a_nested_call_arrives_lends_nothing():
+    """As it may in another thread: the call waits in the gate's line."""
+
+    async def main():
+        gate = Gate(concurrency=1)
+        left = gate.slot()
+        async with left:
+            pass
+        slot = gate.slot()
+        gate._admission.arrive(slot, LoopTurn, left)
+        return slot.pool is gate._admission.root, left.lent
+
+    assert simulate(main).value == (True, None)
 
 
 def test_a_nested_call_that_is_cancelled_gives_the_slot_to_the_next():
