@@ -71,6 +71,8 @@ class Gate:
       left: so there is no deadlock, and never more than `concurrency` at work. Wrap the steps that
       call the provider, not the whole chain, where they are to run side by side.
     - Whoever is cancelled, wherever they are, costs nothing and delays nobody.
+    - A synchronous `with` whose thread runs an event loop waits for the rate only: where it would
+      have to wait for others to leave, who may need that loop, it raises a `RuntimeError`.
 
     It bounds what this process does: a provider may count otherwise. A call that is inside and
     hangs keeps its slot: set a timeout in the block, where it does not count the wait.

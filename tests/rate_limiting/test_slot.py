@@ -230,16 +230,17 @@ def test_slots_of_one_task_may_be_left_in_any_order():
     """As two streams that are read in turn."""
 
     async def main():
-        gate, log = Gate(concurrency=2), []
+        gate, log = Gate(concurrency=1), []
         first, second = gate.slot(), gate.slot()
         await first.__aenter__()
         await second.__aenter__()
         await first.__aexit__(None, None, None)
+        await visit(gate, log, "nested in the second")
         await second.__aexit__(None, None, None)
-        await asyncio.gather(*(visit(gate, log, n) for n in range(3)))
+        await asyncio.gather(*(visit(gate, log, n) for n in range(2)))
         return log, gate.statistics().inside
 
-    assert simulate(main).value == ([(0, 0), (1, 0), (2, 1)], 0)
+    assert simulate(main).value == ([("nested in the second", 0), (0, 1), (1, 2)], 0)
 
 
 def test_a_slot_says_how_long_it_was_waited_for():
