@@ -17,10 +17,10 @@ class Clock:
     """Seconds since it was made, which never go back, whoever asks.
 
     By default it goes by the machine (`time.monotonic`), which ordinary event loops and threads
-    share. A loop with a time of its own (virtual time) is followed while it asks: coming to it or
-    from it, the clock goes on from the latest it has shown, so that nothing lives longer, in the
-    seconds of whoever asks, than it was given. Two that ask alternately thus age it both: give each
-    simulation a cache of its own.
+    share. A loop with a time of its own (virtual time) is followed while it asks: the clock goes on
+    from the latest it has shown, by all that has passed in that loop since its zero, and from there
+    on in real time again. So nothing lives longer, in the seconds of whoever asks, than it was
+    given. Two that ask alternately thus age it both: give each simulation a cache of its own.
 
     Its methods are called with the cache's lock held.
 
@@ -33,7 +33,7 @@ class Clock:
         offset: Seconds to add to that.
     """
 
-    __slots__ = ("_date", "_given", "_machine", "loop", "offset", "timer")
+    __slots__ = ("_date", "_given", "_machine", "_virtual", "loop", "offset", "timer")
 
     def __init__(self, timer: Callable[[], float] | None = None) -> None:
         self._given = timer
@@ -42,6 +42,7 @@ class Clock:
         self._machine = -time.monotonic()  # offset of the machine's time
         self.offset = -self.timer()
         self._date = time.time()  # at 0 seconds; counts only where the time is not the machine's
+        self._virtual: asyncio.AbstractEventLoop | None = None  # the last with a time of its own
 
     def now(self) -> float:
         """Return the seconds since the clock was made."""
@@ -67,6 +68,9 @@ class Clock:
         self.timer, self.offset = timer, latest - timer()
         if timer is time.monotonic:
             self._machine = self.offset
+        elif self.loop is not self._virtual:
+            self._virtual, self.offset = self.loop, latest
+            self._date = time.time() - latest
 
 
 def _timer_of(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:

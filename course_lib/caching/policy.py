@@ -98,8 +98,9 @@ class Policy:
         """Draw whether whoever uses this entry now is to have it computed anew.
 
         The closer the end and the longer the computation, the likelier: with the time left `r` and
-        the cost `c` it is `exp(-r / (beta * c))`, so that among many users one of them starts
-        about in time, and hardly ever two at once.
+        the cost `c` it is `exp(-r / (beta * c))`, so that among many users one of them starts in
+        time. With `n` uses a second the first is drawn when about `beta * c * ln(n * beta * c)` is
+        left: values that are slow to compute and much asked for are refreshed long before the end.
 
         Source: A. Vattani, F. Chierichetti, K. Lowenstein, "Optimal Probabilistic Cache Stampede
         Prevention", PVLDB 8(8), 2015, Algorithm XFetch: refresh if
