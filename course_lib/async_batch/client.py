@@ -12,6 +12,7 @@ from course_lib.async_batch.wire import (
     documents,
     payload,
     require_positive,
+    search_params,
 )
 from course_lib.errors import TimedOut, Unavailable
 
@@ -86,9 +87,10 @@ class ServiceClient:
 
         Raises:
             ServiceError: The provider did not answer; the subclass says how.
+            TypeError: `query` is not a string.
             RuntimeError: The client is not open, or was opened in another event loop.
         """
-        return documents(await self._get("/search", {"q": query, "k": str(k)}))
+        return documents(await self._get("/search", search_params(query, k)))
 
     async def _get(self, path: str, params: dict[str, str]) -> Any:
         session = self._open_session()

@@ -12,6 +12,7 @@ from course_lib.async_batch.wire import (
     documents,
     payload,
     require_positive,
+    search_params,
 )
 from course_lib.errors import TimedOut, Unavailable
 
@@ -70,8 +71,9 @@ class SyncServiceClient:
 
         Raises:
             ServiceError: The provider did not answer; the subclass says how.
+            TypeError: `query` is not a string.
         """
-        return documents(self._get("/search", {"q": query, "k": str(k)}))
+        return documents(self._get("/search", search_params(query, k)))
 
     def _get(self, path: str, params: dict[str, str]) -> Any:
         call = f"GET {path}"
@@ -80,5 +82,11 @@ class SyncServiceClient:
         except requests.Timeout as error:
             raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
         except requests.RequestException as error:
-            raise Unavailable(f"{call} failed: {error}") from error
+            raise Unavailable(f"{call} failed: {_reason(error)}") from error
         return payload(call, response.status_code, response.headers, response.content)
+
+
+def _reason(error: requests.RequestException) -> str:
+    """The cause beneath urllib3's layers, in one line."""
+    cause = error.args[0] if error.args else error
+    return str(getattr(cause, "reason", cause)).rpartition(": ")[2] or type(error).__name__

@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 
 from course_lib.errors import BadRequest, RateLimited, ServiceError, Unavailable
 
-__all__ = ["checked_url", "documents", "payload", "require_positive"]
+__all__ = ["checked_url", "documents", "payload", "require_positive", "search_params"]
 
 LONGEST_REASON = 200
 """Characters of a provider's own words that are worth showing in an error."""
@@ -22,8 +22,11 @@ def checked_url(url: str) -> str:
     """Return `url` without a trailing slash.
 
     Raises:
+        TypeError: It is not a string.
         ValueError: It is no http address.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"url={url!r} is not an address: pass one as a string, as provider.url is")
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"url={url!r} is no http address: pass one like provider.url")
@@ -34,12 +37,33 @@ def require_positive(*, max_connections: int, timeout: float) -> None:
     """Refuse limits under which no call could ever be answered.
 
     Raises:
+        TypeError: They are not numbers.
         ValueError: `max_connections` is below 1, or `timeout` (seconds) is not above 0.
     """
+    if isinstance(max_connections, bool) or not isinstance(max_connections, int):
+        raise TypeError(f"max_connections={max_connections!r}: give a whole number, 1 or above")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout={timeout!r}: give seconds as a number above 0")
     if max_connections < 1:
         raise ValueError(f"max_connections={max_connections} lets no call through: at least 1")
     if not timeout > 0:
         raise ValueError(f"timeout={timeout} leaves no time for an answer: seconds above 0")
+
+
+def search_params(query: str, k: int) -> dict[str, str]:
+    """Return the parameters of a search.
+
+    Raises:
+        TypeError: The query is not a string.
+        BadRequest: It holds half a character, which no encoding can carry.
+    """
+    if not isinstance(query, str):
+        raise TypeError(f"query={query!r} is not a string: pass what is looked for, in words")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"the query cannot be sent: {error}") from None
+    return {"q": query, "k": str(k)}
 
 
 def payload(call: str, status: int, headers: Mapping[str, str], body: bytes) -> Any:

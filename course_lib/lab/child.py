@@ -50,7 +50,10 @@ async def run_child(source: str, *, patience: float = 30.0, **values: object) ->
             child.kill()
     if child.returncode:
         raise ChildError(f"the child failed:\n{errors[-LONGEST_TAIL:]}")
-    return json.loads(out.rstrip().rpartition("\n")[2])
+    try:
+        return json.loads(out.rstrip().rpartition("\n")[2])
+    except ValueError:
+        raise ChildError("the child ended before it assigned `result`") from None
 
 
 def _program(source: str, values: dict[str, object]) -> str:

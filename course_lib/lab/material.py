@@ -18,7 +18,12 @@ def questions(count: int) -> list[str]:
 
     Args:
         count: How many; 0 or more.
+
+    Raises:
+        ValueError: `count` is below 0.
     """
+    if count < 0:
+        raise ValueError(f"count={count}: ask for 0 questions or more")
     return list(islice(cycle(_texts()), count))
 
 

@@ -341,7 +341,9 @@ print(f"the next caller waits {simulate(main).value} s, behind thirty who have l
 
 # %%
 async def poll():
-    tokens = sum([0.1] * 10)  # ten tenths
+    tokens = 0
+    for _ in range(10):
+        tokens += 0.1  # ten tenths are not quite one
     while tokens < 1:
         await asyncio.sleep((1 - tokens) / 10)
 

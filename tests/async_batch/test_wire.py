@@ -6,7 +6,13 @@ from email.utils import format_datetime
 
 import pytest
 
-from course_lib.async_batch.wire import checked_url, documents, payload, require_positive
+from course_lib.async_batch.wire import (
+    checked_url,
+    documents,
+    payload,
+    require_positive,
+    search_params,
+)
 from course_lib.errors import BadRequest, RateLimited, ServiceError, Unavailable
 
 ERROR = json.dumps({"error": {"type": "x", "message": "say please"}}).encode()
@@ -106,3 +112,24 @@ def test_limits_that_let_nothing_through_are_refused(limits):
     """No client is made that could not answer a single call."""
     with pytest.raises(ValueError, match="max_connections|timeout"):
         require_positive(max_connections=limits[0], timeout=limits[1])
+
+
+@pytest.mark.parametrize("limits", [(1.5, 1.0), (True, 1.0), ("3", 1.0), (1, "3"), (1, None)])
+def test_limits_that_are_no_numbers_are_refused(limits):
+    """With what to give instead."""
+    with pytest.raises(TypeError, match="give"):
+        require_positive(max_connections=limits[0], timeout=limits[1])
+
+
+def test_an_address_must_be_a_string():
+    """A provider in place of its url, for one."""
+    with pytest.raises(TypeError, match=r"provider\.url"):
+        checked_url(object())
+
+
+def test_a_query_must_be_text_that_can_be_sent():
+    """Refused alike by both clients, before anything is sent."""
+    with pytest.raises(TypeError, match="not a string"):
+        search_params(None, 5)
+    with pytest.raises(BadRequest, match="cannot be sent"):
+        search_params("a\udcff", 5)

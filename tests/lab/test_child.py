@@ -48,6 +48,12 @@ def test_a_child_without_a_result_fails():
         run("pass")
 
 
+def test_a_child_that_leaves_early_fails():
+    """Also if it says that all is well."""
+    with pytest.raises(ChildError, match="before it assigned `result`"):
+        run("import sys; sys.exit(0)")
+
+
 def test_a_child_that_does_not_end_is_killed(before):
     """Nothing is left of it."""
     with pytest.raises(ChildError, match=r"within 0\.5 s"):

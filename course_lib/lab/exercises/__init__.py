@@ -26,4 +26,6 @@ def exercise(number: str) -> Exercise:
         return EXERCISES[number]
     except KeyError:
         known = ", ".join(EXERCISES)
-        raise LookupError(f"no exercise {number!r}: there are {known}") from None
+        raise LookupError(
+            f'no exercise {number!r}: there are {known}; write exercise("1.1")'
+        ) from None
