@@ -127,12 +127,12 @@ class CacheAdapter(BaseCache):
 
     def _land(self, flight: Flight, value: Any, *, failed: bool = False) -> None:
         self._flights.remove([flight])
-        flight.land(failed=failed, value=value)
+        flight.land((failed, value))
 
     def _end(self, flight: Flight, own: bool, task: asyncio.Task[Any]) -> None:  # noqa: FBT001
         """Let nobody wait for a task that has ended without an answer."""
         self._leading.discard(task)
-        if flight.landing.done():
+        if flight.landed:
             return
         if task.cancelled():
             self._land(flight, _CANCELLED)

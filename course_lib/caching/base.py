@@ -110,7 +110,7 @@ class CacheBase:
         Returns:
             An entry for each key, None for a miss. Entries are shared: do not change them.
         """
-        return list(map(self._find, keys))
+        return self._memory.find_many(list(keys))
 
     def count_coalesced(self) -> None:
         """Count a request that waits for another's, outside of this cache."""

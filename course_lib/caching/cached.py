@@ -86,7 +86,8 @@ class Cached(Runnable[Input, Output]):
         self.bound = bound
         self.cache = cache
         self.namespace = namespace
-        self._keys = KeyMaker(namespace, key, [spec.id for spec in bound.config_specs]).keys
+        maker = KeyMaker(namespace, key, [spec.id for spec in bound.config_specs])
+        self._key, self._keys = maker.key, maker.keys
 
     def __repr__(self) -> str:
         return f"cached({self.bound!r}, namespace={self.namespace!r})"
@@ -127,8 +128,7 @@ class Cached(Runnable[Input, Output]):
         Raises:
             TypeError: No key can be made of it; the message says what to do.
         """
-        [key] = self._keys([input], config, kwargs)
-        return key
+        return self._key(input, config, kwargs)
 
     async def invalidate(
         self,
@@ -148,7 +148,7 @@ class Cached(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> Output:
         """Return the answer; see `AsyncCache.get_or_compute`."""
-        [key] = self._keys([input], config, kwargs)
+        key = self._key(input, config, kwargs)
         return await self.cache.get_or_compute(
             key, lambda: self.bound.ainvoke(input, config, **kwargs)
         )
@@ -160,7 +160,7 @@ class Cached(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> Output:
         """Return the answer; see `AsyncCache.get_or_compute_sync`."""
-        [key] = self._keys([input], config, kwargs)
+        key = self._key(input, config, kwargs)
         return self.cache.get_or_compute_sync(
             key, lambda: self.bound.invoke(input, config, **kwargs)
         )
@@ -217,7 +217,7 @@ class Cached(Runnable[Input, Output]):
 
         Each caller who misses has a stream of their own.
         """
-        [key] = self._keys([input], config, kwargs)
+        key = self._key(input, config, kwargs)
         pieces = await self.cache.get(key + _STREAM, _ABSENT)
         if pieces is _ABSENT:
             pieces = []
@@ -236,7 +236,7 @@ class Cached(Runnable[Input, Output]):
         **kwargs: Any | None,
     ) -> Iterator[Output]:
         """Do as `astream`, from synchronous code."""
-        [key] = self._keys([input], config, kwargs)
+        key = self._key(input, config, kwargs)
         pieces = self.cache.get_sync(key + _STREAM, _ABSENT)
         if pieces is _ABSENT:
             pieces = []

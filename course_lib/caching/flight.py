@@ -41,17 +41,21 @@ class Flight:
         work: What computes it.
 
     Attributes:
-        landing: Gets the value or the error.
+        loop: The event loop it belongs to.
         waiters: How many wait; an early refresh counts as one that never leaves.
+        landed: Whether the end has come: a value, an error, or the computation was cancelled.
     """
 
-    __slots__ = ("key", "landing", "waiters", "work")
+    __slots__ = ("_asleep", "_outcome", "key", "landed", "loop", "waiters", "work")
 
     def __init__(self, key: Hashable, work: Work) -> None:
         self.key = key
         self.work = work
-        self.landing: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.loop = asyncio.get_running_loop()
         self.waiters = 0
+        self.landed = False
+        self._outcome: tuple[bool, Any] | None = None
+        self._asleep: dict[asyncio.Future[None], None] = {}  # in the order they came
         work.wanted += 1
 
     def refuse_itself(self) -> None:
@@ -72,30 +76,35 @@ class Flight:
         Raises:
             asyncio.CancelledError: The caller was cancelled, or the computation was.
         """
-        if not self.landing.done():
-            await asyncio.wait([self.landing])  # which leaves it alone when the caller is cancelled
-        if (error := self.landing.exception()) is not None:
-            return True, error
-        return False, self.landing.result()
+        if not self.landed:
+            bed: asyncio.Future[None] = self.loop.create_future()  # each their own: it is
+            self._asleep[bed] = None  # cancelled with its caller
+            try:
+                await bed
+            finally:
+                self._asleep.pop(bed, None)
+        if self._outcome is None:
+            raise asyncio.CancelledError
+        return self._outcome
 
-    def land(self, *, failed: bool, value: Any) -> None:
-        """Give value or error to everybody who waits, unless nobody does any more."""
-        if self.landing.done():
+    def land(self, outcome: tuple[bool, Any] | None) -> None:
+        """Give the outcome to everybody who waits; None if there is none, and never will be.
+
+        What has landed stays as it is.
+        """
+        if self.landed:
             return
-        if failed:
-            self.landing.set_exception(value)
-            self.landing.exception()  # seen: where nobody waits, nobody is told at exit
-        else:
-            self.landing.set_result(value)
+        self.landed, self._outcome = True, outcome
         self.work.wanted -= 1
+        if not self.loop.is_closed():
+            for bed in self._asleep:
+                if not bed.done():
+                    bed.set_result(None)
 
     def abandon(self) -> None:
         """Stop the work, unless it computes something else that is wanted, or its loop is gone."""
-        if self.landing.get_loop().is_closed():
-            return
-        self.landing.cancel()
-        self.work.wanted -= 1
-        if not self.work.wanted and self.work.task is not None:
+        self.land(None)
+        if not self.work.wanted and self.work.task is not None and not self.loop.is_closed():
             self.work.task.cancel()
 
 
@@ -125,18 +134,17 @@ class Flights:
 
     def is_current(self, flight: Flight) -> bool:
         """Return whether its result is still to be kept."""
-        table = self._tables.get(flight.landing.get_loop(), {})
+        table = self._tables.get(flight.loop, {})
         return table.get(flight.key) is flight
 
     def remove(self, flights: Iterable[Flight]) -> None:
         """Forget these flights; others of the same keys stay."""
         for flight in flights:
-            loop = flight.landing.get_loop()
-            table = self._tables.get(loop, {})
+            table = self._tables.get(flight.loop, {})
             if table.get(flight.key) is flight:
                 del table[flight.key]
                 if not table:
-                    del self._tables[loop]
+                    del self._tables[flight.loop]
 
     def disown(self, keys: Iterable[Hashable]) -> None:
         """Let those of these keys go on for who waits, but keep what they find for nobody else."""

@@ -74,6 +74,14 @@ class KeyMaker:
         self._prefix = f"{namespace}:"
         self._configurable = configurable
 
+    def key(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> str:
+        """Return the key of one input."""
+        if type(value) is str and self._key is None and not (kwargs or self._configurable):
+            text = encode_basestring(value)
+            return self._prefix + (text if len(text) <= LONGEST else shortened(text))
+        [key] = self.keys([value], config, kwargs)
+        return key
+
     def keys(
         self,
         inputs: Sequence[Any],

@@ -94,7 +94,7 @@ class SingleFlight:
         with self._memory.lock:
             for flight in flights:
                 flight.waiters -= 1
-                if not flight.waiters and not flight.landing.done():
+                if not flight.waiters and not flight.landed:
                     self.flights.remove([flight])
                     flight.abandon()
 
@@ -117,7 +117,7 @@ class SingleFlight:
         with self._memory.lock:
             self.flights.remove(flights)
         for flight in flights:
-            flight.landing.cancel()  # without effect where it has landed
+            flight.land(None)
 
     async def _look_up(self, flights: list[Flight], compute: Compute, ttl: float | None) -> None:
         """Land the flights whose value is in the second tier; compute the others."""
@@ -173,12 +173,12 @@ class SingleFlight:
     def _land(self, flight: Flight, value: Any) -> None:
         with self._memory.lock:  # before anybody wakes who may ask again
             self.flights.remove([flight])
-        flight.land(failed=False, value=value)
+        flight.land((False, value))
 
     def _fail(self, flights: Sequence[Flight], error: Exception) -> None:
         for flight in flights:
             with self._memory.lock:
-                self._counts.errors += not flight.landing.done()
+                self._counts.errors += not flight.landed
                 if (
                     self._policy.negative_ttl
                     and self.flights.is_current(flight)
@@ -186,4 +186,4 @@ class SingleFlight:
                 ):
                     self._memory.put(flight.key, self._policy.failure(error))
                 self.flights.remove([flight])
-            flight.land(failed=True, value=error)
+            flight.land((True, error))
