@@ -21,16 +21,20 @@ class BrokenError(Exception):
 
 
 class Computation:
-    """One computation of the model: when it ends, how, and who waits for it."""
+    """What the model knows of one key being computed: its end, and who waits.
 
-    def __init__(self, number, key, end, outcome):
-        self.number, self.key, self.end, self.outcome = number, key, end, outcome
+    Several that are computed in one call share their `call`, a set of those that are wanted.
+    """
+
+    def __init__(self, key, end, outcome, call):
+        self.key, self.end, self.outcome, self.call = key, end, outcome, call
         self.waiting = []
         self.current = True  # to be kept
+        call.append(self)
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """Callers get, set, compute, fail, give up, and let time pass."""
+    """Callers get, set, compute one or many, fail, give up, and let time pass."""
 
     @initialize(
         ttl=st.sampled_from([0.3, 1.0, 5.0]),
@@ -43,12 +47,13 @@ class CacheMachine(RuleBasedStateMachine):
         self.time = Steered()
         self.cache = AsyncCache(ttl=ttl, maxsize=maxsize, negative_ttl=negative_ttl)
         self.model = ModelEntries(maxsize)
-        self.computations = []  # of the model, those that run
+        self.computations = []  # of the model, those that run, in the order they began
+        self.batches = {}  # task -> what it is to return, value by value
         self.coalesced = self.failed = 0
         self.calls = self.ended = self.given_up = 0  # as the real computations count themselves
         self.begun = self.stopped = 0  # as the model says they must
 
-    async def compute(self, number, seconds, outcome):
+    async def compute(self, seconds, outcomes):
         """One real computation."""
         self.calls += 1
         try:
@@ -57,36 +62,75 @@ class CacheMachine(RuleBasedStateMachine):
             self.given_up += 1
             raise
         self.ended += 1
-        failed, value = outcome
+        return outcomes
+
+    async def compute_one(self, seconds, outcome):
+        """The same for a single key: an error is raised."""
+        failed, value = await self.compute(seconds, outcome)
         if failed:
             raise value
         return value
+
+    async def compute_many(self, seconds, outcome, keys):
+        """The same for many: errors are returned."""
+        _, value = await self.compute(seconds, outcome)
+        return [value] * len(keys)
 
     @rule(key=KEYS, seconds=TENTHS, value=VALUES, fails=st.booleans(), count=st.integers(1, 3))
     def ask(self, key, seconds, value, fails, count):
         """Callers want a value; if it is not there, it takes a while and may fail."""
         for _ in range(count):
             outcome = (True, BrokenError()) if fails else (False, value)
-            compute = functools.partial(self.compute, self.begun, seconds, outcome)
+            compute = functools.partial(self.compute_one, seconds, outcome)
             task = self.time.start(self.cache.get_or_compute(key, compute))
-            self.expect(key, task, seconds, outcome)
+            [expected] = self.expect([key], task, seconds, outcome)
+            if not isinstance(expected, Computation):
+                check(task, expected)
 
-    def expect(self, key, task, seconds, outcome):
-        """Say what must become of it."""
-        found = self.model.find(key, self.time.now)
-        if found is not None:
-            self.model.hits += 1
-            check(task, found)
-            return
-        running = next((c for c in self.computations if c.key == key and c.current), None)
-        if running is None:
-            self.model.misses += 1
-            running = Computation(self.begun, key, round(self.time.now + seconds, 9), outcome)
-            self.begun += 1
-            self.computations.append(running)
-        else:
-            self.coalesced += 1
-        running.waiting.append(task)
+    @rule(
+        keys=st.lists(KEYS, min_size=1, max_size=6),
+        seconds=TENTHS,
+        value=VALUES,
+        fails=st.booleans(),
+    )
+    def ask_many(self, keys, seconds, value, fails):
+        """A caller wants many, perhaps some of them twice."""
+        outcome = (True, BrokenError()) if fails else (False, value)
+        compute = functools.partial(self.compute_many, seconds, outcome)
+        task = self.time.start(
+            self.cache.get_or_compute_many(keys, compute, return_exceptions=True)
+        )
+        self.batches[task] = self.expect(keys, task, seconds, outcome)
+        self.check_batches()
+
+    def expect(self, keys, task, seconds, outcome):
+        """Return, for each key, the outcome that is there or the computation that will have it."""
+        expected = [self.model.find(key, self.time.now) for key in keys]
+        missing = list(dict.fromkeys(k for k, e in zip(keys, expected, strict=True) if e is None))
+        running = {c.key: c for c in self.computations if c.current}
+        call, end = [], round(self.time.now + seconds, 9)
+        new = {k: Computation(k, end, outcome, call) for k in missing if k not in running}
+        self.begun += bool(new)
+        self.computations += new.values()
+        self.model.hits += len(keys) - expected.count(None)
+        self.model.misses += len(new)
+        self.coalesced += expected.count(None) - len(new)
+        running |= new
+        for key in missing:
+            running[key].waiting.append(task)
+        return [running[k] if e is None else e for k, e in zip(keys, expected, strict=True)]
+
+    def check_batches(self):
+        """Hold every batch that is complete against what it should be."""
+        for task, expected in list(self.batches.items()):
+            if any(each in self.computations for each in expected):
+                assert not task.done()
+                continue
+            del self.batches[task]
+            if not task.cancelled():
+                outcomes = [getattr(each, "outcome", each) for each in expected]
+                found = task.result()
+                assert all(f is value for f, (_, value) in zip(found, outcomes, strict=True))
 
     @rule(key=KEYS)
     def get(self, key):
@@ -135,19 +179,23 @@ class CacheMachine(RuleBasedStateMachine):
         task.cancel()
         self.time.settle()
         assert task.cancelled()
-        computation.waiting.remove(task)
-        if not computation.waiting:
-            self.computations.remove(computation)
-            self.stopped += 1
+        self.batches.pop(task, None)
+        for other in [each for each in self.computations if task in each.waiting]:
+            other.waiting.remove(task)
+            if not other.waiting:
+                self.computations.remove(other)
+                other.call.remove(other)
+                self.stopped += not other.call
 
     @rule(seconds=TENTHS)
     def wait(self, seconds):
         """Time passes; computations end, in the order in which they are due."""
         end = round(self.time.now + seconds, 9)
         self.time.wait(seconds)
-        for computation in sorted(self.computations, key=lambda c: (c.end, c.number)):
+        for computation in sorted(self.computations, key=lambda each: each.end):
             if computation.end <= end:
                 self.finish(computation)
+        self.check_batches()
 
     def finish(self, computation):
         """What must have happened when it ended."""
@@ -155,7 +203,8 @@ class CacheMachine(RuleBasedStateMachine):
         failed, _ = computation.outcome
         self.failed += failed
         for task in computation.waiting:
-            check(task, computation.outcome)
+            if task not in self.batches:
+                check(task, computation.outcome)
         lives = self.negative_ttl if failed else self.ttl
         if computation.current and lives:
             now = computation.end
@@ -166,7 +215,8 @@ class CacheMachine(RuleBasedStateMachine):
         """No call too many, none forgotten, none cancelled that somebody waits for."""
         if hasattr(self, "cache"):
             assert (self.calls, self.given_up) == (self.begun, self.stopped)
-            assert self.calls - self.ended - self.given_up == len(self.computations)
+            running = {id(each.call) for each in self.computations}
+            assert self.calls - self.ended - self.given_up == len(running)
 
     @invariant()
     def who_waits_waits(self):
