@@ -4,7 +4,7 @@
 be compared with. `PriorityBatchProcessor` and `MicroBatcher` answer single calls by batch calls.
 """
 
-from course_lib.batching.batcher import BatcherClosed, BatcherStatistics
+from course_lib.batching.batcher_parts import BatcherClosed, BatcherStatistics
 from course_lib.batching.chunks import adaptive_batch, batch_in_chunks
 from course_lib.batching.isolation import WrongNumberOfResults
 from course_lib.batching.micro import MicroBatcher

@@ -4,53 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from course_lib.batching.arguments import require_seconds, require_whole
+from course_lib.batching.batcher_parts import Batch, BatcherClosed, BatcherStatistics, cancel_once
 from course_lib.batching.isolation import Isolation
 from course_lib.batching.waiting import Entry, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Batcher", "BatcherClosed", "BatcherStatistics", "OnExit"]
+__all__ = ["Batcher", "OnExit"]
 
 Output = TypeVar("Output")
 OnExit = Literal["drain", "cancel"]
 
 EARLY = 1e-6  # seconds: a timer may ring that much too soon
 _within: ContextVar[tuple[object, ...]] = ContextVar("course_lib.batching.batcher", default=())
-
-
-class BatcherClosed(RuntimeError):  # noqa: N818 - says what happened
-    """The block was left before this item was answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatcherStatistics:
-    """What has been done since the block was entered.
-
-    Attributes:
-        waiting: Items that wait for a batch now, those for which the queue has no room included.
-        running: Batches in flight now.
-        batches: Batches started.
-        calls: Calls made, those to find a bad item included.
-        largest: Items in the largest batch.
-        answered: Items that have got their result.
-        failed: Items that have got an error.
-        cancelled: Items whose callers gave up.
-    """
-
-    waiting: int = 0
-    running: int = 0
-    batches: int = 0
-    calls: int = 0
-    largest: int = 0
-    answered: int = 0
-    failed: int = 0
-    cancelled: int = 0
 
 
 class Batcher(Generic[Output]):
@@ -164,10 +135,10 @@ class Batcher(Generic[Output]):
         if not answer.cancelled():
             return
         self._cancelled += 1
-        if entry.companions is None:
+        if entry.batch is None:
             self._waiting.remove(entry)
         else:
-            entry.companions.abandon()
+            entry.batch.abandon()
 
     def _schedule(self) -> None:
         if not self._scheduled and self._loop is not None:
@@ -177,7 +148,7 @@ class Batcher(Generic[Output]):
     def _dispatch(self) -> None:
         self._scheduled = False
         while len(self._tasks) < self._concurrency and len(self._waiting) > 0 and self._due():
-            self._start(_Batch(self._waiting.take(self._size)))
+            self._start(Batch(self._waiting.take(self._size)))
 
     def _due(self) -> bool:
         """Return whether the next batch is to start now; if not, set the timer for it."""
@@ -193,7 +164,7 @@ class Batcher(Generic[Output]):
         self._timer = loop.call_at(due, self._dispatch)
         return False
 
-    def _start(self, batch: _Batch[Output]) -> None:
+    def _start(self, batch: Batch[Output]) -> None:
         self._batches += 1
         self._largest = max(self._largest, len(batch.entries))
         batch.task = asyncio.get_running_loop().create_task(
@@ -206,7 +177,7 @@ class Batcher(Generic[Output]):
         _within.set((*_within.get(), self))
         await self._isolation.answer(entries)
 
-    def _ended(self, batch: _Batch[Output], task: asyncio.Task[None]) -> None:
+    def _ended(self, batch: Batch[Output], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         self._fail(batch.entries, error)
@@ -251,7 +222,7 @@ class Batcher(Generic[Output]):
             self._timer.cancel()
         self._fail(self._waiting.take(len(self._waiting)), None)
         for task in self._tasks:
-            _cancel_once(task)
+            cancel_once(task)
         cancelled: asyncio.CancelledError | None = None
         while self._tasks:
             try:
@@ -277,25 +248,3 @@ class Batcher(Generic[Output]):
     def __repr__(self) -> str:
         state = "closed" if self._loop is None else "closing" if self._closing else "open"
         return f"{state}, {len(self._waiting)} waiting, {len(self._tasks)} batches in flight"
-
-
-class _Batch(Generic[Output]):
-    """Entries that go together."""
-
-    __slots__ = ("entries", "task")
-
-    def __init__(self, entries: list[Entry[Output]]) -> None:
-        self.entries = entries
-        self.task: asyncio.Task[None] | None = None
-        for entry in entries:
-            entry.companions = self
-
-    def abandon(self) -> None:
-        """One has given up; when all have, the batch is for nobody."""
-        if self.task is not None and all(entry.answer.done() for entry in self.entries):
-            _cancel_once(self.task)
-
-
-def _cancel_once(task: asyncio.Task[None]) -> None:
-    if not task.cancelling():  # a second time would disturb its clean-up
-        task.cancel()

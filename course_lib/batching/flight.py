@@ -3,79 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from course_lib.batching.feed import report
+from course_lib.batching.flight_parts import GateLike, Item, Ready, error_of
 from course_lib.batching.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
 
     from course_lib.batching.feed import Feed
     from course_lib.batching.retry import Retry
     from course_lib.batching.slots import Slots
 
-__all__ = ["Flight", "GateLike"]
+__all__ = ["Flight"]
 
 Output = TypeVar("Output")
 
 _DIGITS = 9  # clocks tell nanoseconds; what differences of floats add to that is noise
-
-
-class GateLike(Protocol):
-    """What may be given in place of a number: `course_lib.rate_limiting.Gate` is one."""
-
-    @property
-    def concurrency(self) -> int:
-        """How many may be inside at once."""
-
-    def slot(self) -> AbstractAsyncContextManager[Any]:
-        """Return a place inside, for one call."""
-
-
-class _Item:
-    """One item on its way."""
-
-    __slots__ = ("attempts", "holds", "index", "service", "since", "value", "wait")
-
-    def __init__(self, index: int, value: Any, since: float) -> None:
-        self.index = index
-        self.value = value
-        self.since = since  # when it was there, then when its last attempt ended
-        self.wait = self.service = 0.0
-        self.attempts = 0
-        self.holds = True  # a place
-
-
-class _Ready(Generic[Output]):
-    """Outcomes that nobody has fetched yet, in the order in which they are to be fetched."""
-
-    __slots__ = ("_any_order", "_by_index", "_next")
-
-    def __init__(self, *, ordered: bool) -> None:
-        self._any_order: deque[Outcome[Output]] = deque()
-        self._by_index: dict[int, Outcome[Output]] | None = {} if ordered else None
-        self._next = 0
-
-    def put(self, outcome: Outcome[Output]) -> None:
-        if self._by_index is None:
-            self._any_order.append(outcome)
-            return
-        self._by_index[outcome.index] = outcome
-        while (following := self._by_index.pop(self._next, None)) is not None:
-            self._any_order.append(following)
-            self._next += 1
-
-    def get(self) -> Outcome[Output] | None:
-        return self._any_order.popleft() if self._any_order else None
-
-    def clear(self) -> None:
-        self._any_order.clear()
-        if self._by_index is not None:
-            self._by_index.clear()
 
 
 class Flight(Generic[Output]):
@@ -123,7 +69,7 @@ class Flight(Generic[Output]):
         self._gate = gate
         self._return_exceptions = return_exceptions
         self._watch = watch
-        self._ready: _Ready[Output] = _Ready(ordered=ordered)
+        self._ready: Ready[Output] = Ready(ordered=ordered)
         self._tasks: set[asyncio.Task[Output]] = set()
         self._started = self._held = 0
         self._error: BaseException | None = None
@@ -196,7 +142,7 @@ class Flight(Generic[Output]):
         """Start an item that has been there since a time."""
         if self.stopped or self.loop is None:
             return
-        item = _Item(self._started, value, since)
+        item = Item(self._started, value, since)
         self._started += 1
         self._held += 1
         self._slots.take()
@@ -214,7 +160,7 @@ class Flight(Generic[Output]):
                 self._fail(error)
         self._wake()
 
-    async def _work(self, item: _Item) -> Output:
+    async def _work(self, item: Item) -> Output:
         while True:
             item.attempts += 1
             try:
@@ -228,14 +174,14 @@ class Flight(Generic[Output]):
             await self._slots.retake()
             item.holds = True
 
-    async def _attempt(self, item: _Item) -> Output:
+    async def _attempt(self, item: Item) -> Output:
         if self._gate is None:
             return await self._timed(item)
         async with self._gate.slot():
             self._release(item)  # the next may stand in front of the gate
             return await self._timed(item)
 
-    async def _timed(self, item: _Item) -> Output:
+    async def _timed(self, item: Item) -> Output:
         clock = asyncio.get_running_loop().time
         start = clock()
         item.wait += start - item.since
@@ -245,15 +191,15 @@ class Flight(Generic[Output]):
             item.since = clock()
             item.service += item.since - start
 
-    def _release(self, item: _Item) -> None:
+    def _release(self, item: Item) -> None:
         if item.holds:
             item.holds = False
             self._slots.give()
             self._feed.fill(self)
 
-    def _ended(self, item: _Item, task: asyncio.Task[Output]) -> None:
+    def _ended(self, item: Item, task: asyncio.Task[Output]) -> None:
         self._tasks.discard(task)
-        error = _error_of(item.index, task)
+        error = error_of(item.index, task)
         if self.stopped:
             report(task)
             return
@@ -264,7 +210,7 @@ class Flight(Generic[Output]):
         self._release(item)
         self._wake()
 
-    def _finish(self, item: _Item, value: Output | None, error: Any) -> None:
+    def _finish(self, item: Item, value: Output | None, error: Any) -> None:
         wait, service = round(item.wait, _DIGITS), round(item.service, _DIGITS)
         outcome = Outcome(item.index, value, error, wait, service, item.attempts)
         if self._watch is not None:
@@ -303,15 +249,3 @@ class Flight(Generic[Output]):
         """Return the tasks that are not done, but for one that closes this from within."""
         tasks = {*self._tasks, *self._feed.tasks()}
         return {task for task in tasks if not task.done() and task is not asyncio.current_task()}
-
-
-def _error_of(index: int, task: asyncio.Task[Any]) -> BaseException | None:
-    """Return why an item has no value, as something that can be raised in its consumer."""
-    if task.cancelled():
-        return RuntimeError(f"item {index} was cancelled from within or outside, but not by `amap`")
-    error = task.exception()
-    if isinstance(error, StopAsyncIteration):  # it would end the consumer's loop silently
-        stopped = RuntimeError(f"item {index} raised StopAsyncIteration")
-        stopped.__cause__ = error
-        return stopped
-    return error

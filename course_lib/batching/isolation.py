@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sized
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -59,12 +58,6 @@ class Isolation(Generic[Output]):
         self.calls += 1
         try:
             results = _checked(await self._call([entry.item for entry in entries]), len(entries))
-        except asyncio.CancelledError as error:
-            if _asked_to_stop():
-                raise
-            stopped = RuntimeError("the batch was cancelled from within")
-            stopped.__cause__ = error
-            self.settle(entries, [stopped] * len(entries))
         except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
             if len(entries) == 1 or not self._worth_halving(error):
                 self.settle(entries, [error] * len(entries))
@@ -91,11 +84,6 @@ class Isolation(Generic[Output]):
 
     def _worth_halving(self, error: Exception) -> bool:
         return not isinstance(error, WrongNumberOfResults) and self._isolate(error)
-
-
-def _asked_to_stop() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _checked(results: Any, count: int) -> Iterable[Any]:

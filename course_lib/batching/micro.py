@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from langchain_core.runnables import Runnable
 
 from course_lib.batching.arguments import as_call, require_whole
-from course_lib.batching.batcher import Batcher, BatcherStatistics, OnExit
+from course_lib.batching.batcher import Batcher, OnExit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
     from langchain_core.runnables import RunnableConfig
+
+    from course_lib.batching.batcher_parts import BatcherStatistics
 
 __all__ = ["MicroBatcher"]
 

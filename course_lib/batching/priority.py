@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from course_lib.batching.arguments import as_call, require_seconds, require_whole
-from course_lib.batching.batcher import Batcher, BatcherStatistics, OnExit
+from course_lib.batching.batcher import Batcher, OnExit
 
 if TYPE_CHECKING:
     import asyncio
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from langchain_core.runnables import Runnable
+
+    from course_lib.batching.batcher_parts import BatcherStatistics
 
 __all__ = ["PriorityBatchProcessor"]
 

@@ -16,7 +16,7 @@ class Slots:
     """A number of places, for use in one event loop.
 
     New items start only while there is `room`. One that is tried again has come before all of
-    them, so it goes first.
+    them, so it goes first: while it waits, no place is ever free.
 
     Args:
         size: How many places there are.
@@ -31,7 +31,7 @@ class Slots:
 
     def room(self) -> bool:
         """Return whether a new item may start."""
-        return self.used < self._size and not self._waiting
+        return self.used < self._size
 
     def take(self) -> None:
         """Take a place for a new item; only while there is room."""
@@ -58,8 +58,6 @@ class Slots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # given a place in the same moment
                 self.give()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
             raise
 
 

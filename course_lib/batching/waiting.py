@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
+    from course_lib.batching.batcher_parts import Batch
+
 __all__ = ["Entry", "Waiting"]
 
 Output = TypeVar("Output")
@@ -26,10 +28,10 @@ class Entry(Generic[Output]):
         arrived: When it came, in seconds on the loop's clock.
         answer: What the caller waits for in the end.
         admission: What the caller waits for at first, while the queue is full.
-        companions: The batch that it is in.
+        batch: What it is processed in, once it is.
     """
 
-    __slots__ = ("admission", "answer", "arrived", "companions", "item", "place")
+    __slots__ = ("admission", "answer", "arrived", "batch", "item", "place")
 
     def __init__(
         self, item: Any, place: tuple[float, int], arrived: float, answer: asyncio.Future[Output]
@@ -39,7 +41,7 @@ class Entry(Generic[Output]):
         self.arrived = arrived
         self.answer = answer
         self.admission: asyncio.Future[None] | None = None
-        self.companions: Any = None
+        self.batch: Batch[Output] | None = None
 
 
 class Waiting(Generic[Output]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from course_lib.batching.arguments import as_call, require_whole
 from course_lib.batching.feed import feed_of
-from course_lib.batching.flight import Flight, GateLike
+from course_lib.batching.flight import Flight
 from course_lib.batching.outcomes import Outcomes
 from course_lib.batching.retry import TRANSIENT, Backoff, Retry
 from course_lib.batching.slots import Slots
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 
     from langchain_core.runnables import Runnable, RunnableConfig
+
+    from course_lib.batching.flight_parts import GateLike
 
 __all__ = ["amap"]
 

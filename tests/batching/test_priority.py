@@ -402,6 +402,42 @@ def test_who_waits_for_room_may_give_up():
     assert service.batches == [[0], [2], [4]]
 
 
+def test_who_gives_up_in_the_queue_makes_room_at_once():
+    """The producer that waits for room goes on in that moment."""
+
+    async def main():
+        async with PriorityBatchProcessor(Service(), batch_size=1, queue_size=1) as processor:
+            _, second = [await processor.enqueue(n) for n in range(2)]
+            third = asyncio.ensure_future(processor.enqueue(2))
+            await asyncio.sleep(0.5)
+            second.cancel()
+            return await (await third), third.done(), now()
+
+    assert simulate(main).value == (4, True, 2.0)
+
+
+def test_a_batch_is_cancelled_once_and_may_clean_up():
+    """Leaving the block does not cut short the clean-up of one that nobody waits for."""
+    cleaned = []
+
+    async def process(items):
+        try:
+            await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(1)
+            cleaned.append(items)
+
+    async def main():
+        async with PriorityBatchProcessor(process, batch_size=1, on_exit="cancel") as processor:
+            call = asyncio.ensure_future(processor.submit(1))
+            await asyncio.sleep(0.5)
+            call.cancel()
+            await settle()
+        return cleaned, now()
+
+    assert simulate(main).value == ([[1]], 1.5)
+
+
 def test_statistics_say_what_has_been_done():
     """As a frozen value."""
     service = Service(bad=[1])
