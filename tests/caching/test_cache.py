@@ -410,6 +410,20 @@ def test_a_batch_is_computed_in_one_call_without_what_is_there_or_on_its_way():
     assert (statistics.hits, statistics.misses, statistics.coalesced) == (2, 2, 3)
 
 
+def test_a_hit_in_a_batch_is_a_use():
+    """The least recently used goes first, there too."""
+
+    async def main():
+        cache = new(maxsize=2)
+        await cache.set("a", 1)
+        await cache.set("b", 2)
+        await cache.get_or_compute_many("a", None)
+        await cache.set("c", 3)
+        return [await cache.get(key) for key in "abc"]
+
+    assert simulate(main).value == [1, None, 3]
+
+
 def test_in_a_batch_one_failure_takes_nobody_along():
     """The others are kept; the error is raised, or returned if asked."""
 
@@ -555,6 +569,57 @@ def test_threads_compute_once_and_share_with_coroutines():
     assert asyncio.run(cache.get("k")) == "answer"
 
 
+def test_a_thread_that_is_interrupted_leaves_the_work_to_the_next():
+    """The interruption is its own."""
+    cache, begun, go_on = new(), threading.Event(), threading.Event()
+    outcomes = []
+
+    def interrupted():
+        begun.set()
+        assert go_on.wait(60)
+        raise KeyboardInterrupt
+
+    def first():
+        try:
+            cache.get_or_compute_sync("k", interrupted)
+        except KeyboardInterrupt:
+            outcomes.append("interrupted")
+
+    def second():
+        outcomes.append(cache.get_or_compute_sync("k", lambda: "answer"))
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    while not cache.statistics().coalesced:
+        pass
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["answer", "interrupted"]
+
+
+def test_threads_that_hit_and_evict_at_once_disturb_nobody():
+    """A hit takes no lock: what it finds is right, and the counts add up."""
+    cache = new(maxsize=8)
+
+    def work(seed):
+        for number in range(2000):
+            key = (number * seed) % 16
+            found.append(cache.get_or_compute_sync(key, lambda key=key: key) == key)
+
+    found = []
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 3, 5, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found)
+    assert cache.statistics().requests == len(found) == 8000
+    assert cache.statistics().size == 8
+
+
 def test_in_threads_too_errors_are_raised_and_itself_is_refused():
     """Not kept, unless asked."""
     cache = new(negative_ttl=60)
@@ -598,6 +663,8 @@ def test_a_key_that_cannot_be_looked_up_is_refused_with_advice():
     async def main():
         with pytest.raises(TypeError, match="is not hashable: use a str"):
             await new().get_or_compute(["a"], Source())
+        with pytest.raises(TypeError, match="is not hashable: use a str"):
+            await new().get_or_compute_many([["a"]], Source())
 
     simulate(main)
 

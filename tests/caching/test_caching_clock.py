@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 from course_lib.caching.clock import Clock
 from course_lib.lab.clock import simulate
@@ -36,6 +37,22 @@ def test_it_goes_on_from_where_it_was_and_never_back():
         readings += [clock.now(), *asyncio.run(read(clock, 0))]
     assert readings == sorted(readings)
     assert readings[-1] >= 1100
+
+
+def test_virtual_time_does_not_hide_that_the_machines_goes_on(monkeypatch):
+    """An hour in which only a simulation was asked is an hour."""
+    machine = [50.0]
+    fake = SimpleNamespace(monotonic=lambda: machine[0], time=time.time)
+    monkeypatch.setattr("course_lib.caching.clock.time", fake)
+    clock = Clock()
+
+    async def main():
+        clock.now()
+        machine[0] += 3600
+        return clock.now()
+
+    assert simulate(main).value == 0
+    assert clock.now() == 3600
 
 
 def test_dates_go_by_the_wall_clock_and_in_virtual_time_as_the_seconds_do():

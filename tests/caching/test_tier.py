@@ -52,6 +52,11 @@ def new(store, **options):
     return AsyncCache(**{"ttl": 10, "maxsize": 100, "store": store, **options})
 
 
+def stored(value):
+    """What a cache keeps in its store for a value that does not expire."""
+    return json.dumps({"value": value, "cost": 0.0, "expires": None}).encode()
+
+
 def source(value="computed", calls=None):
     """A computation that counts."""
 
@@ -242,7 +247,7 @@ def test_what_is_invalidated_while_the_store_answers_does_not_come_back():
 
     async def main():
         store = Slow(1)
-        await new(store).set("k", "old")
+        store.mset([("k", stored("old"))])
         cache = new(store, store_timeout=5)
         asked = [
             asyncio.create_task(cache.get("k")),
@@ -250,10 +255,31 @@ def test_what_is_invalidated_while_the_store_answers_does_not_come_back():
         ]
         await asyncio.sleep(0.5)
         await cache.invalidate("k")
-        await asyncio.gather(*asked)
-        return await cache.get("k"), store.mget(["k"])
+        return await asyncio.gather(*asked), await cache.get("k"), store.mget(["k"])
 
-    assert simulate(main).value == (None, [None])
+    assert simulate(main).value == (["old", "old"], None, [None])
+
+
+def test_what_the_store_had_is_not_given_when_its_time_is_over():
+    """Though the rest of the batch that found it is still being computed."""
+
+    async def main():
+        store, asked = InMemoryByteStore(), []
+        store.mset([("quick", stored("old"))])
+        cache = new(store, ttl=1)
+
+        async def compute(keys):
+            asked.append(keys)
+            await asyncio.sleep(10)
+            return keys
+
+        batch = asyncio.create_task(cache.get_or_compute_many(["quick", "slow"], compute))
+        await asyncio.sleep(5)
+        store.mdelete(["quick"])
+        value = await cache.get_or_compute("quick", source("new"))
+        return value, await batch, asked
+
+    assert simulate(main).value == ("new", ["old", "slow"], [["slow"]])
 
 
 def test_errors_are_not_written_to_the_store():
