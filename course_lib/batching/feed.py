@@ -106,15 +106,17 @@ class _SyncFeed:
 class _AsyncFeed:
     """Reads an asynchronous iterator, in one task of its own."""
 
-    __slots__ = ("_iterator", "_room", "_task")
+    __slots__ = ("_begun", "_iterator", "_room", "_task")
 
     def __init__(self, iterator: AsyncIterator[Any]) -> None:
         self._iterator = iterator
+        self._begun = False
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
     def fill(self, taker: Taker) -> None:
-        if self._task is None:
+        if not self._begun:
+            self._begun = True  # before the task, which may start at once
             self._task = asyncio.get_running_loop().create_task(
                 self._pump(taker), context=taker.context.copy()
             )

@@ -29,6 +29,12 @@ class Step:
         return item
 
 
+async def handed_over(items):
+    """The same items from an asynchronous source."""
+    for item in items:
+        yield item
+
+
 async def settle(rounds=10):
     """Let everything happen that is due now."""
     for _ in range(rounds):

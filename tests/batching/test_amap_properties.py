@@ -4,7 +4,7 @@ import asyncio
 import gc
 import tracemalloc
 
-from batching_support import Step, now, others, settle
+from batching_support import Step, handed_over, now, others, settle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,12 +21,6 @@ ROUNDING = 1e-6
 def is_between(low, value, high):
     """Within a tolerance for the rounding of virtual time to nanoseconds."""
     return low - ROUNDING <= value <= high + ROUNDING
-
-
-async def handed_over(items):
-    """The same items from an asynchronous source."""
-    for item in items:
-        yield item
 
 
 @given(LATENCIES, LIMITS)

@@ -2,9 +2,10 @@
 
 import asyncio
 import re
+import sys
 
 import pytest
-from batching_support import Step, now, others, settle
+from batching_support import Step, handed_over, now, others, settle
 
 from course_lib.batching import Backoff, amap
 from course_lib.errors import BadRequest, RateLimited, TimedOut, Unavailable
@@ -166,6 +167,28 @@ def test_a_gate_is_filled_as_soon_as_it_lets_in():
             return counts
 
     assert simulate(main).value == (3, 4)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks start at once from Python 3.12 on")
+@pytest.mark.parametrize("kind", [list, handed_over])
+@pytest.mark.parametrize("limit", [lambda: 2, lambda: Gate(2)])
+def test_tasks_may_start_at_once(kind, limit):
+    """With a loop's eager tasks an item may end before it is known to have started."""
+    step = Step(lambda item: item % 3)
+
+    async def echo(item):
+        return item
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        slow = await listed(step, kind(range(20)), limit=limit())
+        quick = await listed(echo, kind(range(20)), limit=limit())
+        await settle()
+        assert others() == set()
+        return sorted(o.value for o in slow), sorted(o.value for o in quick)
+
+    assert simulate(main).value == ([*range(20)], [*range(20)])
+    assert step.peak == 2
 
 
 def test_between_attempts_an_item_is_outside_the_gate():
