@@ -6,6 +6,7 @@ import asyncio
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
@@ -50,7 +51,7 @@ class CacheAdapter(BaseCache):
         self.cache = cache
         self._patience = patience
         self._flights = Flights()
-        self._leading: set[asyncio.Task[Any]] = set()  # who may be waited for
+        self._leading: WeakSet[asyncio.Task[Any]] = WeakSet()  # who may be waited for
 
     def __repr__(self) -> str:
         return f"CacheAdapter({self.cache!r})"

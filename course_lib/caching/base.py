@@ -144,6 +144,8 @@ class CacheBase:
         return [value if failed else self._give(failed, value) for failed, value in outcomes]
 
     def _is_due(self, entry: Entry) -> bool:
+        if not self._policy.early:
+            return False
         with self._lock:
             return self._policy.is_due(entry)
 

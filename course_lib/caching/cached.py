@@ -8,7 +8,7 @@ from langchain_core.runnables import Runnable
 
 from course_lib.caching.cache import AsyncCache
 from course_lib.caching.identity import identity_of
-from course_lib.caching.keys import KeyMaker
+from course_lib.caching.keys import KeyMaker, chosen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -181,7 +181,7 @@ class Cached(Runnable[Input, Output]):
         keys = self._keys(inputs, config, kwargs)
 
         async def compute(missing: list[str]) -> Sequence[Any]:
-            some, configs = _chosen(missing, keys, inputs, config)
+            some, configs = chosen(missing, keys, inputs, config)
             return await self.bound.abatch(some, configs, return_exceptions=True, **kwargs)
 
         return await self.cache.get_or_compute_many(
@@ -200,7 +200,7 @@ class Cached(Runnable[Input, Output]):
         keys = self._keys(inputs, config, kwargs)
 
         def compute(missing: list[str]) -> Sequence[Any]:
-            some, configs = _chosen(missing, keys, inputs, config)
+            some, configs = chosen(missing, keys, inputs, config)
             return self.bound.batch(some, configs, return_exceptions=True, **kwargs)
 
         return self.cache.get_or_compute_many_sync(
@@ -246,16 +246,3 @@ class Cached(Runnable[Input, Output]):
             self.cache.set_sync(key + _STREAM, pieces)
             return
         yield from pieces
-
-
-def _chosen(
-    missing: list[str],
-    keys: list[str],
-    inputs: list[Input],
-    config: RunnableConfig | list[RunnableConfig] | None,
-) -> tuple[list[Input], RunnableConfig | list[RunnableConfig] | None]:
-    """Return the inputs of the missing keys, and their configs."""
-    first = {key: index for index, key in reversed(list(enumerate(keys)))}
-    indexes = [first[key] for key in missing]
-    configs = [config[index] for index in indexes] if isinstance(config, list) else config
-    return [inputs[index] for index in indexes], configs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from langchain_core.runnables import ensure_config
 
@@ -14,8 +14,9 @@ from course_lib.caching.codec import JsonCodec
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-__all__ = ["LONGEST", "KeyMaker", "stable_key"]
+__all__ = ["LONGEST", "KeyMaker", "chosen", "stable_key"]
 
+T = TypeVar("T")
 LONGEST: Final = 200
 """Characters of a key that are kept as they are; of a longer one, its SHA-256."""
 
@@ -43,7 +44,7 @@ def stable_key(*parts: Any, namespace: str = "", codec: JsonCodec = _CODEC) -> s
     try:
         text = ",".join(codec.dumps(part) for part in parts)
     except (TypeError, ValueError) as error:
-        raise type(error)(
+        raise _kind(error)(
             f"no key can be made of {parts!r:.80}: {error}. Give `key=`, a function that returns "
             "a str or what can be written, such as `key=lambda question: question.text`"
         ) from error
@@ -55,6 +56,10 @@ def shortened(text: str) -> str:
     if len(text) <= LONGEST:
         return text
     return f"sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _kind(error: Exception) -> type[Exception]:
+    return TypeError if isinstance(error, TypeError) else ValueError
 
 
 class KeyMaker:
@@ -113,13 +118,26 @@ class KeyMaker:
     def _scope(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> tuple[str, ...]:
         """Return what a key holds beside the input: arguments, and configurable fields."""
         fields = ensure_config(config).get("configurable", {}) if self._configurable else {}
-        chosen = {name: fields[name] for name in self._configurable if name in fields}
-        if not chosen and not kwargs:
+        declared = {name: fields[name] for name in self._configurable if name in fields}
+        if not declared and not kwargs:
             return ()
         try:
-            return (_CODEC.dumps([chosen, kwargs]),)
+            return (_CODEC.dumps([declared, kwargs]),)
         except (TypeError, ValueError) as error:
-            raise type(error)(
-                f"no key can be made of the arguments {kwargs or chosen!r:.80}: {error}. Bind them "
+            raise _kind(error)(
+                f"no key can be made of the arguments {kwargs or declared!r:.80}: {error}. Bind them "
                 'before: `cached(runnable.bind(...), cache, namespace="...")`'
             ) from error
+
+
+def chosen(
+    missing: list[str],
+    keys: list[str],
+    inputs: list[T],
+    config: RunnableConfig | Sequence[RunnableConfig] | None,
+) -> tuple[list[T], RunnableConfig | list[RunnableConfig] | None]:
+    """Return the inputs of the missing keys, and their configs."""
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    indexes = [first[key] for key in missing]
+    configs = [config[index] for index in indexes] if isinstance(config, Sequence) else config
+    return [inputs[index] for index in indexes], configs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from course_lib.caching.flight import Flight, Flights, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from course_lib.caching.memory import Entry, Memory
     from course_lib.caching.policy import Policy
@@ -56,7 +56,7 @@ class SingleFlight:
             flights, new = self._board(keys)
         try:
             if new:
-                self._start(new, self._look_up(new, compute, ttl))
+                self._start(new, lambda: self._look_up(new, compute, ttl))
             return [await flight.outcome() for flight in flights]
         finally:
             self._leave(flights)
@@ -70,7 +70,7 @@ class SingleFlight:
             flight = here[key] = Flight(key, Work())
             flight.waiters = 1  # which never leaves
             self._counts.refreshes += 1
-        task = self._start([flight], self._compute([flight], compute, ttl))
+        task = self._start([flight], lambda: self._compute([flight], compute, ttl))
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
 
@@ -98,17 +98,19 @@ class SingleFlight:
                     self.flights.remove([flight])
                     flight.abandon()
 
-    def _start(self, flights: list[Flight], steps: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(
+        self, flights: list[Flight], steps: Callable[[], Awaitable[None]]
+    ) -> asyncio.Task[None]:
         work = flights[0].work
         task = asyncio.get_running_loop().create_task(self._fly(flights, steps))
         work.task = task
         task.add_done_callback(lambda _: self._end(flights))
         return task
 
-    async def _fly(self, flights: list[Flight], steps: Coroutine[Any, Any, None]) -> None:
+    async def _fly(self, flights: list[Flight], steps: Callable[[], Awaitable[None]]) -> None:
         flights[0].work.enter()
         try:
-            await steps
+            await steps()
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
             self._fail(flights, error)
 
@@ -125,8 +127,9 @@ class SingleFlight:
             found = await self._tier.read([str(flight.key) for flight in flights])
             landed = [flight for flight in flights if str(flight.key) in found]
             flights = [flight for flight in flights if str(flight.key) not in found]
-            self._counts.misses -= len(landed)
-            self._counts.store_hits += len(landed)
+            with self._memory.lock:
+                self._counts.misses -= len(landed)
+                self._counts.store_hits += len(landed)
             for flight in landed:
                 entry = found[str(flight.key)]
                 entry.weight = self._policy.weight(entry.value)
@@ -136,10 +139,9 @@ class SingleFlight:
             await self._compute(flights, compute, ttl)
 
     async def _compute(self, flights: list[Flight], compute: Compute, ttl: float | None) -> None:
-        time = asyncio.get_running_loop().time
-        start = time()
+        start = self._memory.now()
         outcomes = await compute([flight.key for flight in flights])
-        cost = time() - start
+        cost = self._memory.now() - start
         if len(outcomes) != len(flights):
             raise ValueError(
                 f"{len(flights)} values were to be computed, and {len(outcomes)} came back: "

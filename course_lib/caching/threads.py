@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -101,9 +100,9 @@ class ThreadFlight:
         missing = flights if self._tier is None else self._from_store(flights, self._tier)
         if not missing:
             return
-        start = monotonic()
+        start = self._memory.now()
         outcomes = compute([flight.key for flight in missing])
-        cost = monotonic() - start
+        cost = self._memory.now() - start
         kept = {}
         for flight, (failed, value) in zip(missing, outcomes, strict=True):
             if failed:

@@ -216,6 +216,27 @@ def test_a_caller_that_outlives_its_failed_call_keeps_nobody_waiting():
     assert simulate(main).value == 0.5 + 5 + 1
 
 
+def test_what_else_goes_wrong_with_a_caller_is_not_passed_on():
+    """Only the error of the call itself is for those who wait; else they call themselves."""
+    model = Completion(calls=[], cache=adapter())
+
+    async def fails_later():
+        with pytest.raises(OSError, match="down"):
+            await model.ainvoke("broken")
+        await asyncio.sleep(1)
+        raise ValueError("of another kind")
+
+    async def main():
+        task = asyncio.create_task(fails_later())
+        await asyncio.sleep(0.5)
+        with pytest.raises(OSError, match="down"):
+            await model.ainvoke("broken")
+        with pytest.raises(ValueError, match="of another kind"):
+            await task
+
+    assert simulate(main).seconds == 3
+
+
 def test_it_goes_on_in_a_second_loop():
     """Nobody waits for a loop that is gone."""
     model = chat()

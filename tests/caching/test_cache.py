@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from course_lib.caching import AsyncCache
+from course_lib.caching.flight import Flight, Work
 from course_lib.lab.clock import simulate
 
 NAN = float("nan")
@@ -209,6 +210,23 @@ def test_a_caller_who_comes_just_as_the_last_gives_up_gets_an_answer(rounds):
         return answer == f"answer {source.calls}", source.calls - source.cancelled
 
     assert simulate(main).value == (True, 1)
+
+
+@pytest.mark.parametrize("rounds", range(5))
+def test_a_caller_cancelled_in_its_first_moments_leaves_nothing_behind(rounds):
+    """No coroutine that was never awaited, and no computation that goes on."""
+
+    async def main():
+        cache, source = new(), Source()
+        task = asyncio.create_task(cache.get_or_compute("k", source))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0.1)
+        gc.collect()
+        return source.running, cache.statistics().in_flight
+
+    assert simulate(main).value == (0, 0)
 
 
 def test_a_timeout_bounds_one_caller_and_not_the_computation():
@@ -525,6 +543,28 @@ def test_it_goes_on_in_a_second_loop_and_forgets_what_a_dead_one_computed():
     assert asyncio.run(ask()) == "answer 2"
 
 
+def test_loops_that_are_gone_leave_nothing_behind():
+    """However many there were."""
+    cache = new()
+
+    async def ask():
+        task = asyncio.create_task(cache.get_or_compute("k", Source(60)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert cache.statistics().in_flight == 1
+        task.cancel()
+
+    async def left_behind():
+        here = cache._flight.flights.here()
+        here["k"] = Flight("k", Work())
+
+    for _ in range(5):
+        asyncio.run(ask())
+        asyncio.run(left_behind())
+    assert cache.statistics().in_flight == 0
+    assert len(cache._flight.flights._tables) == 1
+
+
 def test_time_goes_on_from_one_clock_to_another():
     """What was kept in real time expires in virtual time, and nothing lives longer for it."""
     cache = new(ttl=1000)
@@ -598,6 +638,18 @@ def test_a_thread_that_is_interrupted_leaves_the_work_to_the_next():
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["answer", "interrupted"]
+
+
+def test_what_was_invalidated_while_a_thread_computed_is_not_kept():
+    """As for coroutines."""
+    cache = new()
+
+    def compute():
+        assert not cache.invalidate_sync("k")
+        return "old"
+
+    assert cache.get_or_compute_sync("k", compute) == "old"
+    assert cache.get_sync("k", "absent") == "absent"
 
 
 def test_threads_that_hit_and_evict_at_once_disturb_nobody():
