@@ -14,7 +14,7 @@ from course_lib.errors import Unavailable
 from course_lib.lab.clock import simulate
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.engine import Exercise
-from course_lib.lab.exercises.virtual import Run, VirtualService, run_virtually
+from course_lib.lab.exercises.virtual import PATIENCE, Run, VirtualService, run_virtually
 
 __all__ = ["EXERCISES"]
 
@@ -92,9 +92,6 @@ def _close(items: list[Any]) -> None:
 TRICKY = ["R&D budget", "C# tutorial", "a+b", "50% of p99?", "café at #1"]
 
 
-PATIENCE = 10.0
-"""Seconds of real time for an exercise that makes real requests."""
-
 REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
     "500": ("event loop", {"faults": service.Faults(error=1.0)}),
     "429": ("event loop", {"rate_limit": service.RateLimit(rate=0.01, burst=1)}),
@@ -106,7 +103,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
 async def grade_ask(ask: Callable[[aiohttp.ClientSession, str, str], Awaitable[Any]]) -> Grading:
     """Real requests to a real provider; its ledger says what arrived, and over what."""
     with service.running(latency=service.Latency.constant(0.0)) as provider:
-        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(2 * PATIENCE), aiohttp.ClientSession() as session:
             answers = [await ask(session, provider.url, query) for query in TRICKY]
             ledger = provider.ledger()
             wanted = [await _ids(session, provider.url, query) for query in TRICKY]

@@ -9,7 +9,7 @@ from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab.clock import simulate
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.engine import Exercise
-from course_lib.lab.exercises.virtual import VirtualService, run_virtually
+from course_lib.lab.exercises.virtual import PATIENCE, VirtualService, run_virtually
 
 __all__ = ["EXERCISES", "largest_excess"]
 
@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 
 async def grade_bucket(make: Callable[[float, float], Any]) -> Grading:
     """Sixty-five callers at once after a pause, then thirty who give up before one who does not."""
-    granted = simulate(lambda: _crowd(make), patience=10.0).value
+    granted = simulate(lambda: _crowd(make), patience=PATIENCE).value
     times = [time for _, time in granted]
     grading = Grading()
     burst = sum(time == times[0] for time in times)
@@ -46,7 +46,7 @@ async def grade_bucket(make: Callable[[float, float], Any]) -> Grading:
         order == sorted(order), "callers overtake one another: an `asyncio.Lock` is first come, "
         "first served",
     )  # fmt: skip
-    wait = simulate(lambda: _deserted(make), patience=10.0).value
+    wait = simulate(lambda: _deserted(make), patience=PATIENCE).value
     grading.observe(
         "wait behind 30 who gave up", f"{wait:g} s", f"{1 / RATE:g} s", wait <= 1 / RATE + TOLERANCE,
         "the living wait for the dead: whoever is cancelled must give back the place in the queue",

@@ -11,7 +11,10 @@ from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab.clock import simulate
 from course_lib.service import Call
 
-__all__ = ["Run", "VirtualService", "run_virtually"]
+__all__ = ["PATIENCE", "Run", "VirtualService", "run_virtually"]
+
+PATIENCE = 5.0
+"""Seconds of real time that a learner's function may take: a busy loop ends with a diagnosis."""
 
 
 class VirtualService:
@@ -111,4 +114,4 @@ def run_virtually(program: Callable[[], Awaitable[Any]]) -> Run:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         return value, asyncio.get_running_loop().time(), len(others)
 
-    return Run(*simulate(main, patience=10.0).value)
+    return Run(*simulate(main, patience=PATIENCE).value)

@@ -1,6 +1,7 @@
 """Notebook 2: typical wrong answers, each with a diagnosis of its own."""
 
 import asyncio
+from functools import cache
 
 import pytest
 
@@ -9,6 +10,7 @@ from course_lib.lab import exercise
 from course_lib.lab.exercises.rate_limiting import largest_excess
 
 
+@cache  # a card is the same every time: one check serves all tests of it
 def card(number, function):
     async def main():
         return await exercise(number).check(function)
