@@ -47,7 +47,7 @@ def test_dropped_connections_and_hangs_are_got_over_too():
     """Every item has its answer in the end; what was cut short was asked again."""
     faults = Faults(drop=0.03, hang=0.001, seed=1)
     with service.running(latency=None, faults=faults) as provider:
-        outcomes = asyncio.run(searched(provider, attempts=20, timeout=5.0))
+        outcomes = asyncio.run(searched(provider, attempts=20, timeout=2.0))
         ledger = provider.ledger()
     assert sum(outcome.ok for outcome in outcomes) == len(outcomes) == ITEMS
     assert ledger.dropped > 0
