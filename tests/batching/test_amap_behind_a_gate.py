@@ -29,7 +29,7 @@ def test_its_limit_holds_also_while_it_changes(*, latencies, sizes, concurrency)
         gate, step = Gate(concurrency=concurrency), Step(latencies.__getitem__)
 
         async def noting(item):
-            log.append((gate.statistics().inside, gate.concurrency))
+            log.append((gate.statistics().inside, max(allowed[now()], gate.concurrency)))
             return await step(item)
 
         def resize(size):
