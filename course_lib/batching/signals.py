@@ -144,8 +144,7 @@ class LatencySignal:
 
     It starts with steps that double. A step that does not help is taken back, and followed by one
     half as long the other way. When the shortest (an eighth of the size) helps neither way, it
-    stays, and looks around again after a while: a step up, a step down, and at half the size, since
-    a chunk that makes two full waves is a hill, too, and a lower one.
+    stays, and looks around again after a while. No step is longer than to half or twice the size.
 
     Args:
         start: Size of the first chunk.
@@ -175,7 +174,6 @@ class LatencySignal:
         self._most, self._sample, self._margin, self._patience = most, sample, margin, patience
         self._seen: list[Chunk] = []
         self._direction, self._misses, self._rest = 1, 0, 0
-        self._halving = False
 
     def __repr__(self) -> str:
         seen = "nothing seen yet" if self.power is None else f"power {self.power:.3g}/s²"
@@ -198,27 +196,23 @@ class LatencySignal:
             self._revisit(self.power, power)
         elif power > self.power * (1 + self._margin):
             self._best, self.power = self.size, power
-            self._step, self._misses, self._halving = 2 * self._step, 0, False
+            self._step, self._misses = 2 * self._step, 0
         else:
             self._turn()
 
     def _revisit(self, before: float, power: float) -> None:
         self.power = (before + power) / 2
         if power < before / 2:  # the service has changed: search anew, from here
-            self.power, self._misses, self._rest, self._halving = power, 0, 0, False
+            self.power, self._misses, self._rest = power, 0, 0
             self._step = max(1, self._best // 2)
 
     def _turn(self) -> None:
         shortest = max(1, self._best // 8)
-        searched = self._step <= shortest or self._halving
-        self._misses = self._misses + 1 if searched else 0
+        self._misses = self._misses + 1 if self._step <= shortest else 0
         self._direction = -self._direction
         self._step = max(shortest, self._step // 2)
-        self._halving = False
         if self._misses > 1:
-            self._rest, self._step = self._patience, shortest
-            if self._misses % 3 == 0:
-                self._direction, self._step, self._halving = -1, max(1, self._best // 2), True
+            self._rest = self._patience
 
     def _next(self) -> int:
         if self._rest > 0:

@@ -53,6 +53,18 @@ def test_an_item_that_waits_to_be_tried_again_holds_no_place():
     assert result.seconds == 5
 
 
+def test_waits_for_a_place_and_between_attempts_add_up():
+    """To the nanosecond, so that what is told of a schedule is exact."""
+    step = Flaky({1: 1}, seconds=0.1)
+    backoff = Backoff(first=0.2, most=0.2)
+    outcomes = simulate(lambda: listed(step, range(4), limit=1, attempts=2, backoff=backoff)).value
+    waits = {outcome.index: outcome.wait for outcome in outcomes}
+    pause = backoff.seconds(1, 1)
+    assert 0.1 < pause < 0.2  # so that item 2 has ended, and item 3 has not
+    assert waits == {0: 0.0, 1: 0.3, 2: 0.2, 3: 0.3}
+    assert {outcome.service for outcome in outcomes} == {0.1, 0.2}
+
+
 def test_the_last_error_is_the_outcome():
     """After as many attempts as allowed."""
     outcomes = simulate(
