@@ -127,6 +127,15 @@ def test_latency_leads_to_the_knee(capacity):
         assert median(found[len(found) // 2 :]) == pytest.approx(capacity, rel=0.13)
 
 
+@pytest.mark.parametrize(("start", "capacity"), [(24, 6), (1, 6)])
+def test_at_either_end_it_looks_the_other_way(start, capacity):
+    """Where it cannot grow it shrinks, and where it cannot shrink it grows."""
+    signal = LatencySignal(start, most=24)
+    signal._direction = -1 if start == 1 else 1
+    found, _ = run_against(Latency.constant(0.1), signal, 2000, capacity=capacity)
+    assert median(found[len(found) // 2 :]) == pytest.approx(capacity, abs=1)
+
+
 def test_an_idle_machine_knows_no_knee():
     """By its own load a client that waits never learns that the service is full."""
     signal = CpuSignal(load=lambda: 0.05)
