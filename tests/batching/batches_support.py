@@ -4,6 +4,9 @@ import asyncio
 
 from batching_support import now
 
+from course_lib.batching import PriorityBatchProcessor
+from course_lib.lab.clock import simulate
+
 
 class Service:
     """Doubles numbers, list by list; what is bad or slow about some can be said."""
@@ -39,3 +42,14 @@ async def outcomes(awaitables):
 def kinds(results):
     """Results as they are, errors as their class's name."""
     return [type(r).__name__ if isinstance(r, BaseException) else r for r in results]
+
+
+def submit_all(service, submissions, *, batch_size, **options):
+    """Submit (item, priority) pairs all at once; return what came of them, and the seconds."""
+
+    async def main():
+        async with PriorityBatchProcessor(service, batch_size=batch_size, **options) as processor:
+            return await outcomes(processor.submit(*each) for each in submissions)
+
+    result = simulate(main)
+    return kinds(result.value), result.seconds

@@ -1,0 +1,126 @@
+"""What fails in a `PriorityBatchProcessor`, and what does not."""
+
+import asyncio
+
+import pytest
+from batches_support import Service, kinds, outcomes, submit_all
+
+from course_lib.batching import (
+    BatcherClosed,
+    PriorityBatchProcessor,
+    WrongNumberOfResults,
+)
+from course_lib.errors import RateLimited
+from course_lib.lab.clock import simulate
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 13, 64])
+def test_one_bad_item_fails_alone(size):
+    """With at most two calls a halving more than the batch itself."""
+    for bad in {0, size // 2, size - 1}:
+        service = Service(bad=[bad])
+        found, _ = submit_all(service, [(n, 0) for n in range(size)], batch_size=size)
+        assert found == [2 * n if n != bad else "ValueError" for n in range(size)]
+        assert len(service.batches) <= 1 + 2 * (size - 1).bit_length()
+
+
+def test_a_service_in_trouble_is_not_called_more_often():
+    """Its errors say nothing about an item: they fail the batch, in one call."""
+    service = Service(bad=[3], error=RateLimited)
+    found, _ = submit_all(service, [(n, 0) for n in range(6)], batch_size=4)
+    assert found == ["RateLimited"] * 4 + [8, 10]
+    assert len(service.batches) == 2
+
+
+def test_what_is_worth_halving_can_be_said():
+    """By a function of the error."""
+    service = Service(bad=[3])
+    submissions = [(n, 0) for n in range(4)]
+    found, _ = submit_all(service, submissions, batch_size=4, isolate=lambda error: False)
+    assert (found, len(service.batches)) == (["ValueError"] * 4, 1)
+    service = Service(bad=[3], error=RateLimited)
+    found, _ = submit_all(service, submissions, batch_size=4, isolate=lambda error: True)
+    assert found == [0, 2, 4, "RateLimited"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda items: items[1:], "a batch of 3 items was answered with 2 results: return one for"),
+        (lambda items: [*items, 0], "a batch of 3 items was answered with 4 results"),
+        (lambda items: None, "a batch of 3 items was answered with NoneType: return a list"),
+        (lambda items: "abc", "answered with str: return a list"),
+        (dict.fromkeys, "answered with dict: return a list"),
+        (set, "answered with set: return a list"),
+        (lambda items: (item for item in items), "answered with generator: return a list"),
+    ],
+)
+def test_a_wrong_number_of_results_is_an_error_of_that_batch(answer, message):
+    """It says so, is no reason to call again, and the next batch is not touched by it."""
+    calls = []
+
+    async def process(items):
+        calls.append(items)
+        return answer(items) if len(calls) == 1 else items
+
+    async def main():
+        async with PriorityBatchProcessor(process, batch_size=3) as processor:
+            return await outcomes(processor.submit(n) for n in range(5))
+
+    results = simulate(main).value
+    assert kinds(results) == ["WrongNumberOfResults"] * 3 + [3, 4]
+    assert all(message in str(error) for error in results[:3])
+    assert len(calls) == 2
+
+
+def test_an_exception_in_an_items_place_is_its_error():
+    """So a batch function can say itself what failed."""
+
+    async def process(items):
+        return [
+            KeyError(item) if item == 1 else StopIteration() if item == 2 else item
+            for item in items
+        ]
+
+    found, _ = submit_all(process, [(n, 0) for n in range(4)], batch_size=4)
+    assert found == [0, "KeyError", "RuntimeError", 3]
+
+
+def test_after_an_error_it_goes_on():
+    """Nothing is stuck or lost: not those in the same batch, nor those behind."""
+    service = Service(bad=range(4))
+    found, _ = submit_all(service, [(n, 0) for n in range(12)], batch_size=4)
+    assert found == ["ValueError"] * 4 + [2 * n for n in range(4, 12)]
+
+
+def test_the_others_of_a_halved_batch_are_not_asked_again_for_who_has_left():
+    """Whoever gives up meanwhile is left out of further calls."""
+    service = Service(bad=[0])
+
+    async def main():
+        async with PriorityBatchProcessor(service, batch_size=4) as processor:
+            tasks = [asyncio.ensure_future(processor.submit(n)) for n in range(4)]
+            await asyncio.sleep(0.5)
+            tasks[3].cancel()
+            return kinds(await outcomes(tasks))
+
+    assert simulate(main).value == ["ValueError", 2, 4, "CancelledError"]
+    assert service.batches == [[0, 1, 2, 3], [0, 1], [0], [1], [2]]
+
+
+def test_a_batch_that_is_cancelled_from_within_fails_and_no_more():
+    """Its callers are not cancelled, and the next batch is processed."""
+
+    async def process(items):
+        if 0 in items:
+            raise asyncio.CancelledError
+        return items
+
+    found, _ = submit_all(process, [(n, 0) for n in range(4)], batch_size=2)
+    assert found == ["RuntimeError", "RuntimeError", 2, 3]
+
+
+def test_errors_are_of_the_kinds_that_are_said():
+    """So that callers can catch them as what they are."""
+    assert issubclass(BatcherClosed, RuntimeError)
+    assert issubclass(WrongNumberOfResults, ValueError)
