@@ -513,7 +513,7 @@ except TypeError as error:
 
 
 # %%
-TIMEOUT = 0.5  # seconds
+TIMEOUT = 0.25  # seconds
 
 
 async def timeouts(call):
@@ -540,7 +540,7 @@ async def with_service_client():
 
 
 # %%
-provider.configure(latency=service.Latency.constant(0.2))
+provider.configure(latency=service.Latency.constant(0.1))
 bare = await with_bare_session()
 ours = await with_service_client()
 print(
@@ -580,6 +580,7 @@ async def one_bad_apple(**options):
         return await fail_one(client, **options)
 
 
+provider.configure(latency=service.Latency.constant(0.04))
 batch = await measure(one_bad_apple, provider=provider)
 print("raised:", batch.value)
 assert batch.calls.answered == COUNT
