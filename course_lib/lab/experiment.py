@@ -36,7 +36,7 @@ class Measured:
         gaps: When the event loop stood still for 50 ms or more: (start, end) in seconds on the
             clock of `time.monotonic()`, the one that the provider's ledger uses.
         longest_gap: Seconds of the longest stand-still, short ones included.
-        ledger: What the provider saw; None if none was given.
+        seen: What the provider saw; None if none was given. Read it as `ledger`.
     """
 
     name: str
@@ -45,29 +45,29 @@ class Measured:
     cpu: float
     gaps: tuple[tuple[float, float], ...]
     longest_gap: float
-    ledger: Ledger | None
+    seen: Ledger | None
 
     def __repr__(self) -> str:
         text = f"{self.name}: {self.seconds:.3g} s, CPU {self.cpu:.2g} s"
-        if self.ledger is None:
+        if self.seen is None:
             return text
         return f"{text}, {self.ledger.requests} requests, peak in flight {self.peak_in_flight}"
 
     @property
-    def calls(self) -> Ledger:
+    def ledger(self) -> Ledger:
         """What the provider saw.
 
         Raises:
             ValueError: The run was measured without a provider.
         """
-        if self.ledger is None:
+        if self.seen is None:
             raise ValueError("measured without a provider: pass `provider=` to measure")
-        return self.ledger
+        return self.seen
 
     @property
     def peak_in_flight(self) -> int:
         """Calls that the provider had in hand at once, at most."""
-        return self.calls.peak_in_flight
+        return self.ledger.peak_in_flight
 
 
 async def measure(
@@ -111,7 +111,7 @@ async def measure(
         cpu=cpu,
         gaps=tuple(gap for gap in gaps if gap[1] - gap[0] >= NOTABLE_GAP),
         longest_gap=longest,
-        ledger=None if provider is None else provider.ledger(),
+        seen=None if provider is None else provider.ledger(),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from course_lib.service.behaviour import Behaviour
 from course_lib.service.engine import Engine
+from course_lib.service.values import LAST_PORT
 
 if TYPE_CHECKING:
     from course_lib.service.app import App
@@ -24,8 +25,6 @@ HOST: Final = "127.0.0.1"
 
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted: all of a burst of a thousand, and more."""
-
-LAST_PORT: Final = 65_535
 
 OPEN_FILES: Final = 8192
 """Open files asked of the system, one for each connection."""

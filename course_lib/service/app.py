@@ -8,6 +8,7 @@ from aiohttp import web
 
 from course_lib.service.engine import Dropped, Engine, Failed, Rejected
 from course_lib.service.knowledge.lexical import LexicalIndex
+from course_lib.service.ledger import KEPT_CALLS
 from course_lib.service.metrics import exposition
 from course_lib.service.server import Connection, make_server
 from course_lib.service.wire import (
@@ -23,7 +24,6 @@ from course_lib.service.wire import (
 
 __all__ = ["App"]
 
-MOST_CALLS: Final = 100_000
 BLANK: Final = 204
 
 Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
@@ -132,7 +132,7 @@ class App:
 
     async def ledger(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /admin/ledger?last=`: what it saw, with the last calls."""
-        last = whole_number(request.query, "last", default=MOST_CALLS, least=0, most=MOST_CALLS)
+        last = whole_number(request.query, "last", default=KEPT_CALLS, least=0, most=KEPT_CALLS)
         return answer(self.engine.ledger(last=last).to_dict())
 
     async def reset(self, _: web.BaseRequest, __: bytes) -> web.Response:

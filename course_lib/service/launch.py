@@ -11,6 +11,7 @@ from threading import Thread
 from typing import IO, Any, Final
 
 from course_lib.service.behaviour import Behaviour
+from course_lib.service.values import LAST_PORT
 
 __all__ = ["end", "exit_state", "launch"]
 
@@ -20,7 +21,6 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 5.0
 EXIT_SECONDS: Final = 1.0
 TAIL_BYTES: Final = 2_000
-LAST_PORT: Final = 65_535
 
 ROOT: Final = Path(__file__).parents[2]
 """Where `course_lib` is imported from."""

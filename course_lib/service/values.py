@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict
 from typing import Any, ClassVar, Self
 
-__all__ = ["Value", "number", "whole"]
+__all__ = ["LAST_PORT", "Value", "number", "whole"]
+
+LAST_PORT = 65_535
+"""The highest number that a TCP port can have."""
 
 
 class Value:

@@ -335,10 +335,10 @@ async def one_session():
 # %%
 provider.configure(latency=service.Latency.constant(0.01))
 each, one = [await measure(run, provider=provider) for run in (session_per_call, one_session)]
-print(f"connections: {each.calls.connections} against {one.calls.connections}")
+print(f"connections: {each.ledger.connections} against {one.ledger.connections}")
 print(f"CPU: {each.cpu / one.cpu:.1f}x as much; time: {each.seconds / one.seconds:.1f}x as long")
-assert each.calls.connections == 100 and one.calls.connections == 25
-opened.reveal(each.calls.connections)
+assert each.ledger.connections == 100 and one.ledger.connections == 25
+opened.reveal(each.ledger.connections)
 
 # %% [markdown]
 # This is loopback without encryption, where a connection is nearly free. Across a network each new one costs a round trip before the first byte of the question, and TLS adds its handshake. And there is a wall: a process may have only so many files open, and a connection is one. The child process below may open 256.
@@ -583,8 +583,8 @@ async def one_bad_apple(**options):
 provider.configure(latency=service.Latency.constant(0.04))
 batch = await measure(one_bad_apple, provider=provider)
 print("raised:", batch.value)
-assert batch.calls.answered == COUNT
-lost.reveal(batch.calls.answered)
+assert batch.ledger.answered == COUNT
+lost.reveal(batch.ledger.answered)
 
 # %% [markdown]
 # The error came at once; the others went on, were answered, and thrown away. With a limit it is worse: calls *start* after the batch has failed.
@@ -862,7 +862,7 @@ lab.checklist(
     {
         "I know which pool ran my sync function, and its bound": slow.seconds >= bound,
         "afunc beats it, and the answers are the same": ways.values_agree,
-        "One session serves all calls": one.calls.connections == 25,
+        "One session serves all calls": one.ledger.connections == 25,
         "A blocked loop shows on the timeline": blocking.gaps,
         "A placeholder's answer never reached the provider": asked == 0,
         "One failure is one failure": len(good) == COUNT,

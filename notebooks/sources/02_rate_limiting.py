@@ -588,7 +588,7 @@ async def real(gate):
 gate = Gate(concurrency=20, bucket=TokenBucket(rate=50, capacity=10))
 held = await lab.measure(lambda: real(gate), provider=provider)
 print(f"{held.seconds:.2f} s, bound {(120 - 10) / 50:.2f} s")
-assert held.calls.answered == 120 and held.seconds >= 0.95 * (120 - 10) / 50
+assert held.ledger.answered == 120 and held.seconds >= 0.95 * (120 - 10) / 50
 
 # %% [markdown]
 # ## A limit that finds its own level
@@ -725,7 +725,7 @@ lab.checklist(
         "A shared limit holds where max_concurrency multiplies": gated.peak_in_flight == 4,
         "My bucket keeps its rate, to the last token": ours[-1] == 5.5,
         "Refusals are counted, and with the limit known there are none": with_bucket == 0,
-        "The real provider was held to its limit": held.calls.answered == 120,
+        "The real provider was held to its limit": held.ledger.answered == 120,
         "The limit finds a capacity that nobody told it": aimd.answered > low.answered,
         "Nobody starves": max(bulk_ageing) < max(bulk),
     }

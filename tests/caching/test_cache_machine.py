@@ -3,10 +3,11 @@
 import asyncio
 import functools
 
-from caching_support import ModelEntries, Steered
+from caching_support import ModelEntries
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from steered_loop import Steered
 
 from course_lib.caching import AsyncCache
 
@@ -83,6 +84,7 @@ class CacheMachine(RuleBasedStateMachine):
             outcome = (True, BrokenError()) if fails else (False, value)
             compute = functools.partial(self.compute_one, seconds, outcome)
             task = self.time.start(self.cache.get_or_compute(key, compute))
+            self.time.settle()
             [expected] = self.expect([key], task, seconds, outcome)
             if not isinstance(expected, Computation):
                 check(task, expected)
@@ -100,6 +102,7 @@ class CacheMachine(RuleBasedStateMachine):
         task = self.time.start(
             self.cache.get_or_compute_many(keys, compute, return_exceptions=True)
         )
+        self.time.settle()
         self.batches[task] = self.expect(keys, task, seconds, outcome)
         self.check_batches()
 

@@ -67,16 +67,16 @@ def test_what_the_provider_saw_belongs_to_this_run_alone():
             return await measure(program, provider=provider)
 
         run = asyncio.run(main())
-    assert run.calls.requests == 5
+    assert run.ledger.requests == 5
     assert run.peak_in_flight <= 5
     assert "5 requests" in repr(run)
 
 
-def test_a_run_without_provider_says_so_when_asked_for_calls():
+def test_a_run_without_provider_says_so_when_asked_for_its_ledger():
     """The way to get them is named."""
     run = asyncio.run(measure_one(lambda: None))
     with pytest.raises(ValueError, match="pass `provider=`"):
-        _ = run.calls
+        _ = run.ledger
 
 
 def test_a_coroutine_in_place_of_a_function_is_refused():

@@ -1,13 +1,10 @@
-"""What the tests of limits share: the window bound, a bucket to compare with, a steered loop."""
+"""What the tests of limits share: the window bound, and a bucket to compare with."""
 
-import asyncio
 from itertools import accumulate
 
-from course_lib.lab.virtual_loop import VirtualLoop
 from course_lib.rate_limiting.level import EARLY
 
 ROUNDING = EARLY + 2e-9  # seconds: virtual time is kept in nanoseconds
-ROUNDS = 6  # of the loop, for everything that is due at one moment
 
 
 def excess(log, rate, capacity):
@@ -30,47 +27,3 @@ def tokens_left(log, rate, capacity, initial, now):
     for time, weight in log:
         tokens, last = min(capacity, tokens + rate * (time - last)) - weight, time
     return min(capacity, tokens + rate * (now - last))
-
-
-class Steered:
-    """A loop in virtual time that runs only as far as it is told."""
-
-    def __init__(self):
-        self.loop = VirtualLoop()
-
-    def run(self, coroutine):
-        """Run a coroutine to its end."""
-        return self.loop.run_until_complete(coroutine)
-
-    def start(self, coroutine):
-        """Make a task of a coroutine, which runs with the next step."""
-        return self.loop.create_task(coroutine)
-
-    def do(self, function):
-        """Call a function in the loop, so that it goes by the loop's time."""
-
-        async def call():
-            return function()
-
-        return self.run(call())
-
-    def settle(self):
-        """Let everything happen that is due now."""
-
-        async def rounds():
-            for _ in range(ROUNDS):
-                await asyncio.sleep(0)
-
-        self.run(rounds())
-
-    def wait(self, seconds):
-        """Let time pass, and everything happen that is due by then."""
-        self.run(asyncio.sleep(seconds))
-        self.settle()
-
-    def close(self):
-        """Cancel what still waits, and close the loop."""
-        for task in self.loop.waiting():
-            task.cancel()
-        self.settle()
-        self.loop.close()

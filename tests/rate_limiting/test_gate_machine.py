@@ -6,7 +6,8 @@ import contextvars
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from limits_support import Steered, excess, tokens_left
+from limits_support import excess, tokens_left
+from steered_loop import Steered
 
 from course_lib.rate_limiting import Gate, TokenBucket
 

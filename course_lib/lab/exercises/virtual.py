@@ -10,6 +10,7 @@ from typing import Any
 from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab.clock import simulate
 from course_lib.service import Call
+from course_lib.service.ledger import NO_ANSWER, Recorder
 
 __all__ = ["PATIENCE", "Run", "VirtualService", "run_virtually"]
 
@@ -18,7 +19,7 @@ PATIENCE = 5.0
 
 
 class VirtualService:
-    """Answers searches after given times on the running loop's clock, and keeps its own books.
+    """Answers searches after given times on the running loop's clock, and keeps a ledger.
 
     Args:
         latencies: Seconds that each query takes, by its position in `queries`.
@@ -38,9 +39,7 @@ class VirtualService:
         retry_after: float = 1.0,
     ) -> None:
         self.queries = [f"question {number}" for number in range(len(latencies))]
-        self.calls: list[Call] = []
-        self.in_flight = 0
-        self.peak_in_flight = 0
+        self._recorder = Recorder(lambda: asyncio.get_running_loop().time())
         self._latencies = dict(zip(self.queries, latencies, strict=True))
         self._failing = {self.queries[number] for number in failing}
         self._hanging = {self.queries[number] for number in hanging}
@@ -54,30 +53,37 @@ class VirtualService:
             RateLimited: The query is to be refused once more.
             Unavailable: The query is one of the failing ones.
         """
-        if self._refusals.get(query, 0) > 0:
-            self._refuse(query)
-        loop = asyncio.get_running_loop()
-        start, status = loop.time(), 0
-        self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        visit = self._recorder.arrive("/search", query, connection=0)
+        status: int = NO_ANSWER
         try:
-            if query in self._hanging:
-                await loop.create_future()
-            await asyncio.sleep(self._latencies[query])
+            if self._refusals.get(query, 0) > 0:
+                self._refusals[query] -= 1
+                status = HTTPStatus.TOO_MANY_REQUESTS
+                raise RateLimited("too many requests", retry_after=self._retry_after)
+            visit.accept()
+            await self._work(query)
             status = HTTPStatus.OK
             if query in self._failing:
                 status = HTTPStatus.INTERNAL_SERVER_ERROR
                 raise Unavailable(f"no answer to {query!r}")
             return self.answer(query)
         finally:
-            self.in_flight -= 1
-            self.calls.append(Call("/search", query, start, loop.time(), int(status), 0))
+            visit.leave(status)
 
-    def _refuse(self, query: str) -> None:
-        now = asyncio.get_running_loop().time()
-        self._refusals[query] -= 1
-        self.calls.append(Call("/search", query, now, now, int(HTTPStatus.TOO_MANY_REQUESTS), 0))
-        raise RateLimited("too many requests", retry_after=self._retry_after)
+    async def _work(self, query: str) -> None:
+        if query in self._hanging:
+            await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(self._latencies[query])
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls that have ended, oldest first."""
+        return self._recorder.ledger().calls
+
+    @property
+    def peak_in_flight(self) -> int:
+        """Calls under way at once, at most; refused ones do not count."""
+        return self._recorder.ledger().peak_in_flight
 
     def answer(self, query: str) -> str:
         """What `search` returns for a query that succeeds."""

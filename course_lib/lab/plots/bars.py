@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from course_lib.lab.comparison import Comparison
+from course_lib.lab.comparison import Comparison, Variant
 from course_lib.lab.plots.picture import BLUE, GREEN, GREY, ORANGE, Picture, draw
 from course_lib.lab.prediction import Prediction
 
@@ -21,7 +21,7 @@ def bars(comparison: Comparison, *, guess: Prediction | None = None) -> Picture:
     first = comparison.variants[0]
 
     def paint(axes: Axes) -> str:
-        _bars(axes, comparison)
+        _bars(axes, comparison, fastest)
         if comparison.bound is not None:
             label = f"bound {comparison.bound:.2f} s"
             axes.axvline(comparison.bound, color=GREY, linestyle="--", label=label)
@@ -39,9 +39,8 @@ def bars(comparison: Comparison, *, guess: Prediction | None = None) -> Picture:
     return draw(paint, size=(8.0, 1.4 + 0.45 * len(comparison.variants)))
 
 
-def _bars(axes: Axes, comparison: Comparison) -> None:
+def _bars(axes: Axes, comparison: Comparison, fastest: Variant) -> None:
     variants = comparison.variants
-    fastest = min(variants, key=lambda variant: variant.seconds)
     medians = np.array([variant.seconds for variant in variants])
     spreads = np.array([variant.spread for variant in variants]).T
     colours = [GREEN if variant is fastest else BLUE for variant in variants]

@@ -3,23 +3,13 @@
 import asyncio
 import sys
 import time
-from functools import cache
 from urllib.parse import quote
 
 import aiohttp
 import pytest
+from exercise_support import card
 
 from course_lib.errors import Unavailable
-from course_lib.lab import exercise
-
-
-@cache  # a card is the same every time: one check serves all tests of it
-def card(number, function):
-    async def main():
-        return await exercise(number).check(function)
-
-    return asyncio.run(main())
-
 
 # 1.1 -------------------------------------------------------------------------------------------
 

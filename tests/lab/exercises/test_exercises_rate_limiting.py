@@ -1,21 +1,12 @@
 """Notebook 2: typical wrong answers, each with a diagnosis of its own."""
 
 import asyncio
-from functools import cache
 
 import pytest
+from exercise_support import card
 
 from course_lib.errors import RateLimited
-from course_lib.lab import exercise
 from course_lib.lab.exercises.rate_limiting import largest_excess
-
-
-@cache  # a card is the same every time: one check serves all tests of it
-def card(number, function):
-    async def main():
-        return await exercise(number).check(function)
-
-    return asyncio.run(main())
 
 
 def now():

@@ -1,0 +1,23 @@
+import pytest
+from hypothesis import HealthCheck, settings
+
+from course_lib import service
+
+# A busy machine makes examples slow, not wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+
+@pytest.fixture(scope="module")
+def shared_provider():
+    """One provider for a module's tests."""
+    with service.running(latency=None) as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(shared_provider):
+    """A provider that is as fast as it can be, has no limits and an empty ledger."""
+    shared_provider.configure(latency=None, rate_limit=None, capacity=None, faults=None)
+    shared_provider.reset()
+    return shared_provider
