@@ -649,9 +649,11 @@ async def hang_in_threads(client):
 
 # %%
 provider.configure(faults=HANG)
-with SyncServiceClient(provider.url, timeout=0.8) as impatient:
-    batch, sum_ = await hang_in_threads(impatient)
-provider.configure(faults=None)
+try:
+    with SyncServiceClient(provider.url, timeout=0.8) as impatient:
+        batch, sum_ = await hang_in_threads(impatient)
+finally:  # also when this cell is interrupted
+    provider.configure(faults=None)
 print(f"the batch: {batch}, x + 1: {sum_}")
 print("x + 1, when the hung threads have given up:", await one_more.ainvoke(1))
 
@@ -666,9 +668,11 @@ async def hang_async():
 
 
 provider.configure(faults=HANG)
-hung = await lab.measure(hang_async, provider=provider)
-await asyncio.sleep(0.2)  # the provider notices
-provider.configure(faults=None)
+try:
+    hung = await lab.measure(hang_async, provider=provider)
+    await asyncio.sleep(0.2)  # the provider notices
+finally:
+    provider.configure(faults=None)
 print("the batch:", hung.value)
 
 # %%
