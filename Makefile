@@ -44,7 +44,7 @@ doctor: setup
 	@$(PYTHON_IN_VENV) -m course_lib doctor
 
 lock:
-	uv pip compile pyproject.toml --upgrade --extra dev --universal --generate-hashes \
+	uv pip compile pyproject.toml --upgrade --all-extras --universal --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
 	  --exclude-newer $(LOCK_DATE) --output-file requirements.lock
 

@@ -80,7 +80,7 @@ def tracked_files() -> list[Path]:
     return [ROOT / os.fsdecode(name) for name in names.split(b"\0") if name]
 
 
-@pytest.mark.parametrize("requirement", requirements("dev"), ids=lambda r: r.name)
+@pytest.mark.parametrize("requirement", requirements("dev", "scale", "fallback"), ids=lambda r: r.name)
 def test_lock_holds_each_requirement_in_its_range(requirement):
     """Every dependency of pyproject.toml is in the lock, in a version inside its range."""
     versions = locked_versions(requirement.name)
@@ -137,7 +137,7 @@ def test_conda_asks_for_what_the_package_asks_for():
     ranges = {name: SpecifierSet(str(spec.version or "")) for name, spec in conda_specs().items()}
     del ranges["python"], ranges["pip"]
     ranges |= {name: requirement.specifier for name, requirement in pip_requirements().items()}
-    tools = [r for r in requirements("dev") if r.name in {"pytest", "nbval"}]
+    tools = [r for r in requirements("dev", "scale", "fallback") if r.name in {"pytest", "nbval"}]
     assert ranges == {r.name: r.specifier for r in [*requirements(), *tools]}
 
 
