@@ -18,6 +18,8 @@ def shared_provider():
 @pytest.fixture
 def provider(shared_provider):
     """A provider that is as fast as it can be, has no limits and an empty ledger."""
-    shared_provider.configure(latency=None, rate_limit=None, capacity=None, faults=None)
+    shared_provider.configure(
+        latency=None, rate_limit=None, capacity=None, faults=None, endpoints=None
+    )
     shared_provider.reset()
     return shared_provider

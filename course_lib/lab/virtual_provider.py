@@ -1,5 +1,7 @@
 """The provider in virtual time: its own engine on the running loop's clock, without HTTP."""
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from course_lib.errors import RateLimited, Unavailable
@@ -12,25 +14,30 @@ __all__ = ["VirtualProvider"]
 class VirtualProvider:
     """Treats calls as the real provider does, for programs that run in `simulate`.
 
-    Make one for each simulation: its clock is the simulation's, which starts at 0.
+    Time, limits and faults are the real engine's; answers are labels, so that a program can be
+    followed by them. Make one for each simulation: its clock is the simulation's, which starts
+    at 0.
 
     Args:
-        behaviour: Fields of `service.Behaviour`: `latency`, `rate_limit`, `capacity`, `faults`.
+        behaviour: Fields of `service.Behaviour`: `latency`, `rate_limit`, `capacity`, `faults`,
+            `endpoints`.
 
     Raises:
         ValueError: A field is unknown or out of range.
     """
 
     def __init__(self, **behaviour: Any) -> None:
-        self._engine = Engine(Behaviour(**behaviour))
+        self._engine = Engine(Behaviour().updated(**behaviour))
 
-    def configure(self, **changes: Any) -> None:
-        """Change what is named, from the next call on; `None` switches a part off."""
-        now = self._engine.behaviour
-        parts = {
-            name: getattr(now, name) for name in ("latency", "rate_limit", "capacity", "faults")
-        }
-        self._engine.behaviour = Behaviour(**(parts | changes))
+    def configure(self, *, path: str | None = None, **changes: Any) -> None:
+        """Change what is named, from the next call on; `None` switches a part off.
+
+        Args:
+            path: Endpoint that this is for, such as "/rerank"; from then on it has a behaviour of
+                its own. Without it, for all endpoints that have none.
+            **changes: Fields of `service.Behaviour`.
+        """
+        self._engine.behaviour = self._engine.behaviour.updated(path, **changes)
 
     async def search(self, query: str) -> str:
         """Return an answer to `query`, after the time that it takes.
@@ -39,9 +46,30 @@ class VirtualProvider:
             RateLimited: The provider refused the call.
             Unavailable: It failed.
         """
+        async with self._admitted("/search", query):
+            return f"answer to {query}"
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> list[str]:
+        """Return the documents, last one first; errors as in `search`."""
+        async with self._admitted("/rerank", query):
+            return list(reversed(documents))
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return a vector for each text, of its length in characters; errors as in `search`."""
+        async with self._admitted("/v1/embeddings", texts[0] if texts else ""):
+            return [[float(len(text))] for text in texts]
+
+    async def chat(self, prompt: str) -> str:
+        """Return a reply to `prompt`; errors as in `search`."""
+        async with self._admitted("/v1/chat/completions", prompt):
+            return f"reply to {prompt}"
+
+    @asynccontextmanager
+    async def _admitted(self, path: str, query: str) -> AsyncIterator[None]:
+        """Take the call through the engine; its refusals and faults as the clients raise them."""
         try:
-            async with self._engine.admit("/search", query):
-                return f"answer to {query}"
+            async with self._engine.admit(path, query):
+                yield
         except Rejected as rejected:
             raise RateLimited(str(rejected), retry_after=rejected.retry_after) from None
         except (Failed, Dropped) as failed:

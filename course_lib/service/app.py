@@ -122,10 +122,14 @@ class App:
         """`GET /admin/behaviour`: what it does now."""
         return answer(self.engine.behaviour.to_dict())
 
-    async def set_behaviour(self, _: web.BaseRequest, body: bytes) -> web.Response:
-        """`PUT /admin/behaviour`: change the parts that the body names, null switches one off."""
+    async def set_behaviour(self, request: web.BaseRequest, body: bytes) -> web.Response:
+        """`PUT /admin/behaviour?path=`: change the parts that the body names, null is off.
+
+        With a path, for that endpoint alone.
+        """
+        path = request.query.get("path")
         try:
-            self.engine.behaviour = self.engine.behaviour.changed(json_object(body))
+            self.engine.behaviour = self.engine.behaviour.changed(json_object(body), path=path)
         except ValueError as error:
             raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
         return answer(self.engine.behaviour.to_dict())

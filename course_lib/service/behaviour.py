@@ -4,25 +4,47 @@
     ├── Latency      how long it works on one request
     ├── RateLimit    how often it lets somebody in; the rest are answered 429
     ├── Capacity     how many requests it works on at once; the rest queue
-    └── Faults       which share of requests goes wrong, and how
+    ├── Faults       which share of requests goes wrong, and how
+    └── endpoints    behaviours of their own for some paths; the other paths share the parts above
 
 Each has `to_dict` and `from_dict`, so that a behaviour can be sent as JSON.
 """
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, Self
 
 from course_lib.service.latency import Latency
 from course_lib.service.values import Value, number, whole
 
-__all__ = ["Behaviour", "Capacity", "Faults", "Latency", "RateLimit"]
+__all__ = ["ENDPOINTS", "Behaviour", "Capacity", "Faults", "Latency", "RateLimit", "check_path"]
 
 Fault = Literal["error", "drop", "hang"]
 
 DEFAULT_LATENCY: Final = Latency.constant(0.1)
 """100 ms: what a call to a provider across the network costs, to an order of magnitude."""
+
+
+ENDPOINTS: Final = (
+    "/search",
+    "/rerank",
+    "/v1/embeddings",
+    "/v1/chat/completions",
+    "/v1/models",
+)
+"""Paths of the provider that behave, and stand in the ledger."""
+
+
+def check_path(path: str) -> str:
+    """Return `path` if the provider has such an endpoint.
+
+    Raises:
+        ValueError: It has none; the message says which there are.
+    """
+    if path not in ENDPOINTS:
+        raise ValueError(f"there is no endpoint {path!r}: there is {', '.join(ENDPOINTS)}")
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +131,48 @@ PARTS: Final[dict[str, type[Value]]] = {
 }
 """Fields of a behaviour and what each holds."""
 
+FIELDS: Final = (*PARTS, "endpoints")
+
 
 @dataclass(frozen=True, slots=True)
 class Behaviour(Value):
     """All that decides how the provider treats a request; `None` switches a part off.
+
+    An endpoint that `endpoints` names has a whole behaviour of its own: its own limits, slots and
+    draws, none of which the rest touch. All other endpoints share the parts given here, so that
+    they count against one limit.
 
     Attributes:
         latency: Work on one request.
         rate_limit: How often it lets somebody in; without it, always.
         capacity: How many requests it works on at once; without it, any number.
         faults: What goes wrong; without it, nothing.
+        endpoints: Behaviours by path, such as `{"/rerank": Behaviour(capacity=Capacity(4))}`.
     """
 
     latency: Latency = DEFAULT_LATENCY
     rate_limit: RateLimit | None = None
     capacity: Capacity | None = None
     faults: Faults | None = None
+    endpoints: "Mapping[str, Behaviour]" = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, kind in PARTS.items():
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name == "latency"):
                 raise ValueError(f"{name}={value!r}: give a {kind.__name__}(...)")
+        object.__setattr__(self, "endpoints", _endpoints(self.endpoints))
+
+    def __repr__(self) -> str:
+        shown = ((each.name, getattr(self, each.name)) for each in fields(self))
+        # Most providers have no endpoint with a behaviour of its own: nothing to read there.
+        text = (f"{name}={value!r}" for name, value in shown if value != {})
+        return f"Behaviour({', '.join(text)})"
+
+    def at(self, path: str) -> "Behaviour":
+        """Return the behaviour that a path has: its own, or the one shared by the rest."""
+        own = self.endpoints.get(check_path(path))
+        return replace(self, endpoints={}) if own is None else own
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -141,25 +183,68 @@ class Behaviour(Value):
         """
         return cls().changed(data)
 
-    def changed(self, changes: Mapping[str, Any]) -> Self:
+    def changed(self, changes: Mapping[str, Any], *, path: str | None = None) -> Self:
         """Return this behaviour with the parts that a JSON object names put in place.
 
         Args:
             changes: Parts by name, each as its `to_dict` gives it, or None to switch it off
                 (a latency that is switched off is 0 s).
+            path: Endpoint that the changes are for. One without a behaviour of its own gets one:
+                what it shared so far, with the changes. Without it, they are for the shared parts.
 
         Raises:
             ValueError: A field is unknown, missing or out of range; the message says which.
         """
         if not isinstance(changes, Mapping):
-            raise ValueError(f"{changes!r} is no JSON object of {', '.join(PARTS)}")  # noqa: TRY004 - JSON's error
-        if unknown := sorted(set(changes) - set(PARTS)):
-            raise ValueError(f"Behaviour has no field {unknown[0]!r}: it has {', '.join(PARTS)}")
-        parts: dict[str, Any] = {name: _part(name, data) for name, data in changes.items()}
-        return replace(self, **parts)
+            raise ValueError(f"{changes!r} is no JSON object of {', '.join(FIELDS)}")  # noqa: TRY004 - JSON's error
+        if unknown := sorted(set(changes) - set(FIELDS)):
+            raise ValueError(f"Behaviour has no field {unknown[0]!r}: it has {', '.join(FIELDS)}")
+        return self.updated(path, **{name: _part(name, data) for name, data in changes.items()})
+
+    def updated(self, path: str | None = None, /, **parts: Any) -> Self:
+        """Return this behaviour with other values for the parts that are named.
+
+        Args:
+            path: Endpoint that they are for, as in `changed`.
+            **parts: Values by field; None switches a part off.
+
+        Raises:
+            ValueError: A field is unknown, or its value is of the wrong kind.
+        """
+        if unknown := sorted(set(parts) - set(FIELDS)):
+            raise ValueError(f"Behaviour has no field {unknown[0]!r}: it has {', '.join(FIELDS)}")
+        filled = {name: _off(name) if part is None else part for name, part in parts.items()}
+        if path is None:
+            return replace(self, **filled)
+        own = replace(self.at(path), **filled)
+        return replace(self, endpoints={**self.endpoints, path: own})
 
 
-def _part(name: str, data: Any) -> Value | None:
+def _endpoints(given: Any) -> dict[str, Behaviour]:
+    """Return a copy of the behaviours by path, checked."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"endpoints={given!r}: give behaviours by path, {{'/rerank': ...}}")  # noqa: TRY004 - as for each other part
+    for path, own in given.items():
+        check_path(path)
+        if not isinstance(own, Behaviour):
+            raise ValueError(f"endpoints[{path!r}]={own!r}: give a Behaviour(...)")  # noqa: TRY004
+        if own.endpoints:
+            raise ValueError(
+                f"endpoints[{path!r}] has endpoints itself: name all paths side by side"
+            )
+    return dict(given)
+
+
+def _off(name: str) -> Any:
+    """Return the value that switches a part off."""
+    return {"latency": Latency.constant(0), "endpoints": {}}.get(name)
+
+
+def _part(name: str, data: Any) -> Any:
     if data is None:
-        return Latency.constant(0) if name == "latency" else None
-    return PARTS[name].from_dict(data)
+        return None
+    if name != "endpoints":
+        return PARTS[name].from_dict(data)
+    if not isinstance(data, Mapping):
+        raise ValueError(f"endpoints: {data!r} is no JSON object of behaviours by path")  # noqa: TRY004 - JSON's error
+    return {path: Behaviour.from_dict(own) for path, own in data.items()}

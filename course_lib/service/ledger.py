@@ -1,10 +1,12 @@
 """What the provider saw: the record that notebooks hold their claims against."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 from typing import Any, Self
+
+from course_lib.service.behaviour import check_path
 
 __all__ = ["NO_ANSWER", "Call", "Ledger", "Recorder", "Visit"]
 
@@ -51,6 +53,7 @@ class Ledger:
         rejected: Calls answered with 429.
         errors: Calls answered with 5xx.
         dropped: Calls that got no answer.
+        paths: The counts above, for each path that was called; `path` makes a ledger of them.
     """
 
     calls: tuple[Call, ...] = field(repr=False)
@@ -62,6 +65,22 @@ class Ledger:
     rejected: int
     errors: int
     dropped: int
+    paths: Mapping[str, Mapping[str, int]] = field(default_factory=dict, repr=False, hash=False)
+
+    def path(self, path: str) -> "Ledger":
+        """Return what was seen of one endpoint.
+
+        Args:
+            path: Path of the address, such as "/rerank".
+
+        Raises:
+            ValueError: The provider has no such endpoint, and nobody asked for it.
+        """
+        if path not in self.paths:
+            check_path(path)
+        counts = self.paths.get(path) or dict.fromkeys(COUNTS, 0)
+        calls = tuple(call for call in self.calls if call.path == path)
+        return Ledger(calls, **counts, paths={path: counts} if path in self.paths else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ledger as a JSON object; a call is a list in the order of its fields."""
@@ -78,6 +97,10 @@ class Ledger:
         return cls(**{**data, "calls": tuple(Call(*call) for call in data["calls"])})
 
 
+COUNTS = tuple(each.name for each in fields(Ledger) if each.name not in {"calls", "paths"})
+"""Fields of a ledger that hold a number."""
+
+
 class Recorder:
     """Takes down every request and makes ledgers of it.
 
@@ -87,14 +110,13 @@ class Recorder:
 
     def __init__(self, timer: Callable[[], float]) -> None:
         self._timer = timer
-        self._tally = _Tally()
+        self._book = _Book()
 
     def arrive(self, path: str, query: str, connection: int) -> "Visit":
         """Note that a request has come; the visit that is returned follows it to its end."""
-        tally = self._tally
-        tally.requests += 1
-        tally.connections.add(connection)
-        return Visit(tally, self._timer, path, query, connection)
+        visit = Visit(self._book, self._timer, path, query, connection)
+        visit.arrive()
+        return visit
 
     def ledger(self, *, last: int = KEPT_CALLS) -> Ledger:
         """Return a snapshot.
@@ -102,91 +124,113 @@ class Recorder:
         Args:
             last: Calls wanted, counted from the end; the counts always cover all.
         """
-        return self._tally.ledger(last)
+        return self._book.ledger(last)
 
     def reset(self) -> None:
         """Begin a new ledger. Requests that came before are not counted in it, nor their ends."""
-        self._tally = _Tally()
+        self._book = _Book()
 
     @property
     def in_flight(self) -> int:
         """Requests accepted and not yet answered."""
-        return self._tally.in_flight
+        return self._book.all.in_flight
 
     @property
     def seconds(self) -> float:
         """Seconds from arrival to end, summed over all finished calls."""
-        return self._tally.seconds
+        return self._book.seconds
 
 
-class _Tally:
-    """Running counts of one ledger."""
+class _Book:
+    """The record behind one ledger: finished calls, and a tally of all and one of each path."""
 
     def __init__(self) -> None:
         self.calls: deque[Call] = deque(maxlen=KEPT_CALLS)
-        self.connections: set[int] = set()
-        self.requests = self.answered = self.rejected = self.errors = self.dropped = 0
-        self.in_flight = self.peak_in_flight = self.working = self.peak_working = 0
+        self.all = _Tally()
+        self.paths: defaultdict[str, _Tally] = defaultdict(_Tally)
         self.seconds = 0.0
 
     def finish(self, call: Call) -> None:
         self.calls.append(call)
         self.seconds += call.end - call.start
-        if call.status == NO_ANSWER:
-            self.dropped += 1
-        elif call.status < HTTPStatus.MULTIPLE_CHOICES:
-            self.answered += 1
-        elif call.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self.rejected += 1
-        elif call.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.errors += 1
 
     def ledger(self, last: int) -> Ledger:
         skipped = max(0, len(self.calls) - last)
-        return Ledger(
-            calls=tuple(self.calls)[skipped:],
-            requests=self.requests,
-            answered=self.answered,
-            peak_in_flight=self.peak_in_flight,
-            peak_working=self.peak_working,
-            connections=len(self.connections),
-            rejected=self.rejected,
-            errors=self.errors,
-            dropped=self.dropped,
-        )
+        paths = {path: tally.counts() for path, tally in self.paths.items()}
+        return Ledger(tuple(self.calls)[skipped:], **self.all.counts(), paths=paths)
+
+
+class _Tally:
+    """Running counts."""
+
+    def __init__(self) -> None:
+        self.connections: set[int] = set()
+        self.requests = self.answered = self.rejected = self.errors = self.dropped = 0
+        self.in_flight = self.peak_in_flight = self.working = self.peak_working = 0
+
+    def arrive(self, connection: int) -> None:
+        self.requests += 1
+        self.connections.add(connection)
+
+    def accept(self) -> None:
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+
+    def work(self) -> None:
+        self.working += 1
+        self.peak_working = max(self.peak_working, self.working)
+
+    def leave(self, status: int, *, accepted: bool, working: bool) -> None:
+        self.in_flight -= accepted
+        self.working -= working
+        if status == NO_ANSWER:
+            self.dropped += 1
+        elif status < HTTPStatus.MULTIPLE_CHOICES:
+            self.answered += 1
+        elif status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.rejected += 1
+        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.errors += 1
+
+    def counts(self) -> dict[str, int]:
+        counts = {name: getattr(self, name) for name in COUNTS}
+        return counts | {"connections": len(self.connections)}
 
 
 class Visit:
     """One request on its way through the provider."""
 
-    __slots__ = ("_accepted", "_connection", "_path", "_query", "_start", "_tally", "_timer", "_working")  # fmt: skip
+    __slots__ = ("_accepted", "_book", "_connection", "_path", "_query", "_start", "_tallies", "_timer", "_working")  # fmt: skip
 
     def __init__(
-        self, tally: _Tally, timer: Callable[[], float], path: str, query: str, connection: int
+        self, book: _Book, timer: Callable[[], float], path: str, query: str, connection: int
     ) -> None:
-        self._tally, self._timer = tally, timer
+        self._book, self._timer = book, timer
+        self._tallies = (book.all, book.paths[path])
         self._path, self._query, self._connection = path, query, connection
         self._start = timer()
         self._accepted = self._working = False
 
+    def arrive(self) -> None:
+        """It has come."""
+        for tally in self._tallies:
+            tally.arrive(self._connection)
+
     def accept(self) -> None:
         """It is let in, and in flight from now on."""
-        tally = self._tally
         self._accepted = True
-        tally.in_flight += 1
-        tally.peak_in_flight = max(tally.peak_in_flight, tally.in_flight)
+        for tally in self._tallies:
+            tally.accept()
 
     def work(self) -> None:
         """It has its slot, and is worked on from now on."""
-        tally = self._tally
         self._working = True
-        tally.working += 1
-        tally.peak_working = max(tally.peak_working, tally.working)
+        for tally in self._tallies:
+            tally.work()
 
     def leave(self, status: int) -> None:
         """It ends, with an HTTP status or `NO_ANSWER`."""
-        tally = self._tally
-        tally.in_flight -= self._accepted
-        tally.working -= self._working
         now = self._timer()
-        tally.finish(Call(self._path, self._query, self._start, now, status, self._connection))
+        self._book.finish(Call(self._path, self._query, self._start, now, status, self._connection))
+        for tally in self._tallies:
+            tally.leave(status, accepted=self._accepted, working=self._working)

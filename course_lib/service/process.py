@@ -8,20 +8,23 @@ so that it works from a notebook's cell whatever the kernel's loop is doing.
 import os
 import subprocess
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import EllipsisType, TracebackType
 from typing import IO, Any, Self
+from urllib.parse import quote
 
 from course_lib.service.admin import Admin, Unreachable
 from course_lib.service.behaviour import (
     DEFAULT_LATENCY,
+    FIELDS,
     PARTS,
     Behaviour,
     Capacity,
     Faults,
     Latency,
     RateLimit,
+    check_path,
 )
 from course_lib.service.launch import end, exit_state, launch
 from course_lib.service.ledger import Ledger
@@ -83,31 +86,38 @@ class Provider:
     def configure(
         self,
         *,
+        path: str | None = None,
         latency: Latency | EllipsisType | None = ...,
         rate_limit: RateLimit | EllipsisType | None = ...,
         capacity: Capacity | EllipsisType | None = ...,
         faults: Faults | EllipsisType | None = ...,
+        endpoints: Mapping[str, Behaviour] | EllipsisType | None = ...,
     ) -> Behaviour:
         """Change how it behaves, from the next request on.
 
         Only what is named changes; None switches a part off (and sets the latency to 0).
 
         Args:
+            path: Endpoint that this is for, such as "/rerank"; from then on it has a behaviour of
+                its own: what it shared so far, with the changes. Without it, what is named changes
+                for all endpoints that have none of their own.
             latency: Work on one request.
             rate_limit: How often it lets somebody in.
             capacity: How many requests it works on at once.
             faults: What goes wrong.
+            endpoints: Behaviours by path, in place of all that endpoints had of their own.
 
         Returns:
             The whole behaviour, as it is now.
 
         Raises:
-            ValueError: A part is of the wrong kind.
+            ValueError: A part is of the wrong kind, or there is no such endpoint.
             RuntimeError: The provider has ended.
         """
-        given = zip(PARTS, (latency, rate_limit, capacity, faults), strict=True)
+        given = zip(FIELDS, (latency, rate_limit, capacity, faults, endpoints), strict=True)
         changes = {name: _json(name, part) for name, part in given if part is not ...}
-        return Behaviour.from_dict(self._call("PUT", "/admin/behaviour", changes))
+        where = "" if path is None else f"?path={quote(check_path(path))}"
+        return Behaviour.from_dict(self._call("PUT", f"/admin/behaviour{where}", changes))
 
     def ledger(self) -> Ledger:
         """Return what it saw since it started, or since the last `reset`.
@@ -147,7 +157,9 @@ class Provider:
             ) from error
 
 
-def _json(name: str, part: Latency | RateLimit | Capacity | Faults | None) -> Any:
+def _json(name: str, part: Any) -> Any:
+    if name == "endpoints":
+        return Behaviour(endpoints=part or {}).to_dict()["endpoints"]
     if part is not None and not isinstance(part, PARTS[name]):
         raise ValueError(f"{name}={part!r}: give a {PARTS[name].__name__}(...) or None")
     return None if part is None else part.to_dict()
@@ -159,6 +171,7 @@ def start(
     rate_limit: RateLimit | None = None,
     capacity: Capacity | None = None,
     faults: Faults | None = None,
+    endpoints: Mapping[str, Behaviour] | None = None,
     port: int = 0,
 ) -> Provider:
     """Start a provider and return when it answers.
@@ -168,13 +181,17 @@ def start(
         rate_limit: How often it lets somebody in; without it, always.
         capacity: How many requests it works on at once; without it, any number.
         faults: What goes wrong; without it, nothing.
+        endpoints: Behaviours by path, for endpoints that do not share the parts above, such as
+            `{"/rerank": Behaviour(capacity=Capacity(4))}`.
         port: Port on 127.0.0.1; 0 for a free one.
 
     Raises:
         ValueError: An argument is out of range.
         RuntimeError: It did not start; the message says why and what to do.
     """
-    behaviour = Behaviour(latency or Latency.constant(0), rate_limit, capacity, faults)
+    behaviour = Behaviour(
+        latency or Latency.constant(0), rate_limit, capacity, faults, endpoints=endpoints or {}
+    )
     process, log, url = launch(behaviour, port)
     return Provider(process, log, url)
 
@@ -192,10 +209,16 @@ def running(
     rate_limit: RateLimit | None = None,
     capacity: Capacity | None = None,
     faults: Faults | None = None,
+    endpoints: Mapping[str, Behaviour] | None = None,
     port: int = 0,
 ) -> Iterator[Provider]:
     """Run a provider for the length of a `with` block; arguments and errors as for `start`."""
     with start(
-        latency=latency, rate_limit=rate_limit, capacity=capacity, faults=faults, port=port
+        latency=latency,
+        rate_limit=rate_limit,
+        capacity=capacity,
+        faults=faults,
+        endpoints=endpoints,
+        port=port,
     ) as provider:
         yield provider

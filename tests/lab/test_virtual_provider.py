@@ -6,7 +6,7 @@ import pytest
 
 from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab import VirtualProvider, simulate
-from course_lib.service import Capacity, Faults, Latency, RateLimit
+from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit
 
 
 def outcomes(provider, count):
@@ -50,3 +50,36 @@ def test_behaviour_may_change_while_it_runs():
         return await provider.search("q")
 
     assert simulate(main).seconds == 1.0
+
+
+def test_each_endpoint_has_its_behaviour():
+    """Rerank through one slot, chat at its own pace, the rest at the shared one."""
+    slow = Behaviour(Latency.constant(1.0), capacity=Capacity(1))
+    provider = VirtualProvider(latency=Latency.constant(0.25), endpoints={"/rerank": slow})
+
+    async def main():
+        provider.configure(path="/v1/chat/completions", latency=Latency.constant(3.0))
+        return await asyncio.gather(
+            provider.rerank("q", ["a", "b"]),
+            provider.rerank("q", ["c"]),
+            provider.embed(["four", "seventh"]),
+            provider.chat("hello"),
+        )
+
+    run = simulate(main)
+    assert run.value == [["b", "a"], ["c"], [[4.0], [7.0]], "reply to hello"]
+    ledger = provider.ledger()
+    assert [call.end for call in ledger.path("/rerank").calls] == [1.0, 2.0]
+    assert ledger.path("/v1/embeddings").calls[0].end == 0.25
+    assert run.seconds == 3.0
+
+
+def test_refusals_of_every_call_are_typed():
+    """Not only a search's."""
+    provider = VirtualProvider(faults=Faults(error=1.0))
+
+    async def main():
+        calls = (provider.rerank("q", ["a"]), provider.embed(["a"]), provider.chat("a"))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(outcome) for outcome in simulate(main).value] == [Unavailable] * 3

@@ -1,5 +1,6 @@
 """The record of what the provider saw: counts, peaks, bounded memory."""
 
+import json
 from dataclasses import FrozenInstanceError
 from itertools import count
 
@@ -99,3 +100,22 @@ def test_a_ledger_prints_without_its_calls(recorder):
     """A cell that ends with a ledger shows counts, not thousands of lines."""
     recorder.arrive("/", "", 0).leave(200)
     assert repr(recorder.ledger()).startswith("Ledger(requests=1, answered=1,")
+
+
+def test_each_path_has_a_ledger_of_its_own(recorder):
+    """Its calls, its counts and its own peaks, also after a trip through JSON."""
+    search, rerank = recorder.arrive("/search", "a", 1), recorder.arrive("/rerank", "b", 1)
+    for visit in (search, rerank):
+        visit.accept()
+        visit.work()
+    recorder.arrive("/search", "c", 2).leave(429)
+    rerank.leave(500)
+    search.leave(200)
+    seen = Ledger.from_dict(json.loads(json.dumps(recorder.ledger().to_dict())))
+    assert (seen.requests, seen.peak_working, seen.connections) == (3, 2, 2)
+    part = seen.path("/search")
+    assert (part.requests, part.answered, part.rejected, part.errors) == (2, 1, 1, 0)
+    assert (part.peak_in_flight, part.peak_working, part.connections) == (1, 1, 2)
+    assert [call.query for call in part.calls] == ["c", "a"]
+    assert part.path("/search") == part
+    assert seen.path("/v1/models").requests == 0

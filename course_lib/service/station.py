@@ -1,0 +1,102 @@
+"""The moving parts of one behaviour: what its requests queue for, and the draws they get."""
+
+import asyncio
+
+from course_lib.service.behaviour import Behaviour, Fault
+from course_lib.service.limits import Bucket, Slots
+
+__all__ = ["Dropped", "Failed", "Rejected", "Station", "work"]
+
+SHORTEST = 0.001
+"""Seconds to come back after, where the work takes none and yet the queue is full."""
+
+
+class Rejected(Exception):  # noqa: N818 - the names are what happens to the request
+    """The rate limit, or a full queue, refused the request (429).
+
+    Attributes:
+        retry_after: Seconds until a request would be let in, above 0.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"too many requests: try again in {retry_after:.3f} s")
+        self.retry_after = retry_after
+
+
+class Failed(Exception):  # noqa: N818
+    """The request went wrong (500), as `Faults.error` asks for."""
+
+
+class Dropped(Exception):  # noqa: N818
+    """The connection is to be cut without an answer, as `Faults.drop` asks for."""
+
+
+class Station:
+    """What the endpoints that share a behaviour share: bucket, slots, draws.
+
+    Args:
+        behaviour: What it does; may be set anew while it runs.
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+        self.slots = Slots(behaviour.capacity)
+        self.restart()
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """What it does. Only a part that changed starts afresh."""
+        return self._behaviour
+
+    @behaviour.setter
+    def behaviour(self, new: Behaviour) -> None:
+        old, self._behaviour = self._behaviour, new
+        if new.latency != old.latency:
+            self._seconds = new.latency.sampler()
+        if new.rate_limit != old.rate_limit:
+            self._bucket = Bucket(new.rate_limit)
+        if new.faults != old.faults:
+            self._faults = new.faults.sampler() if new.faults else None
+        self.slots.resize(new.capacity)
+
+    def restart(self) -> None:
+        """Fill the bucket and restart the draws; who holds a slot or queues for one stays."""
+        behaviour = self._behaviour
+        self._seconds = behaviour.latency.sampler()
+        self._bucket = Bucket(behaviour.rate_limit)
+        self._faults = behaviour.faults.sampler() if behaviour.faults else None
+
+    def pass_limits(self, now: float) -> None:
+        """Let a request in.
+
+        Args:
+            now: Seconds on the engine's clock.
+
+        Raises:
+            Rejected: The queue is full, or the rate is used up.
+        """
+        if self.slots.full:  # somebody will typically have left after one latency
+            raise Rejected(self._behaviour.latency.p50 or SHORTEST)
+        if retry_after := self._bucket.take(now):
+            raise Rejected(retry_after)
+
+    def draw(self) -> tuple[float, Fault | None]:
+        """Return the next request's latency in seconds, and what goes wrong with it."""
+        return next(self._seconds), next(self._faults) if self._faults else None
+
+
+async def work(seconds: float, fault: Fault | None) -> None:
+    """Take the time of one request, and go wrong as drawn.
+
+    Raises:
+        Failed: The fault is an error.
+        Dropped: The fault is a cut connection.
+    """
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+    if fault == "error":
+        raise Failed("the provider failed: try again")
+    if fault == "drop":
+        raise Dropped
+    if fault == "hang":
+        await asyncio.get_running_loop().create_future()
