@@ -5,14 +5,16 @@ does (calls made, peak in flight, makespan against the bound), in virtual time w
 possible, so that the score card is exact and the same on every machine.
 """
 
-from course_lib.lab.exercises import async_batch, rate_limiting
+from course_lib.lab.exercises import async_batch, caching, rate_limiting
 from course_lib.lab.exercises.card import ScoreCard
 from course_lib.lab.exercises.engine import Exercise, Hint
 from course_lib.lab.exercises.solution import Solution
 
 __all__ = ["EXERCISES", "Exercise", "Hint", "ScoreCard", "Solution", "exercise"]
 
-EXERCISES = {each.id: each for each in (*async_batch.EXERCISES, *rate_limiting.EXERCISES)}
+EXERCISES = {
+    each.id: each for each in (*async_batch.EXERCISES, *rate_limiting.EXERCISES, *caching.EXERCISES)
+}
 """All exercises by id."""
 
 
