@@ -4,7 +4,8 @@
 """
 
 from course_lib.monitoring.histogram import Distribution, Histogram
+from course_lib.monitoring.monitor import PerformanceMonitor
 from course_lib.monitoring.report import Report, StepReport
 from course_lib.monitoring.spans import Span
 
-__all__ = ["Distribution", "Histogram", "Report", "Span", "StepReport"]
+__all__ = ["Distribution", "Histogram", "PerformanceMonitor", "Report", "Span", "StepReport"]

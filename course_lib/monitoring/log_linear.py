@@ -71,15 +71,12 @@ def _sound(bits: Any, total: Any, buckets: dict[Any, Any]) -> bool:
     spans = {index: bounds(index, bits) for index in buckets}
     least = sum(spans[index][0] * count for index, count in buckets.items())
     most = sum(spans[index][1] * count for index, count in buckets.items())
-    return least <= total <= most
+    return bool(least <= total <= most)
 
 
 def _fits(low: Any, high: Any, bits: int, buckets: dict[int, int]) -> bool:
     """Whether the extremes lie in the outermost buckets."""
     if not buckets:
-        return low is None and high is None
-    ends = [int(seconds * NANO + 0.5) for seconds in (low, high)]
-    return bool(low <= high) and [index_of(end, bits) for end in ends] == [
-        min(buckets),
-        max(buckets),
-    ]
+        return low is high is None
+    first, last = (index_of(int(seconds * NANO + 0.5), bits) for seconds in (low, high))
+    return bool(low <= high and first == min(buckets) and last == max(buckets))

@@ -30,7 +30,7 @@ class Report:
         seconds: How long was observed: from the earliest planned start to the last end, or to the
             report while a call is in flight.
         started: When that began, in seconds on the monitor's clock.
-        spans: The calls that ended last, in the order of their ends.
+        spans: The calls that ended last, in the order in which their ends were told.
         dropped_spans: Calls that ended, but are no longer among `spans`.
         evicted_runs: Runs of callbacks of which no end was seen before there was no more room for
             them; they are counted as cancelled nowhere, since nobody knows how they ended.

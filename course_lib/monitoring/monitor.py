@@ -1,0 +1,178 @@
+"""A monitor of named steps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from course_lib.monitoring.callback import MonitorCallback
+from course_lib.monitoring.ledger import Ledger
+from course_lib.monitoring.log_linear import LONGEST, NANO
+from course_lib.monitoring.measurement import Measurement
+from course_lib.monitoring.runs import Runs
+from course_lib.monitoring.spans import OUTCOMES, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from course_lib.monitoring.report import Report
+
+__all__ = ["PerformanceMonitor"]
+
+
+class PerformanceMonitor:
+    """Counts calls of named steps, and how long they waited and worked.
+
+        monitor = PerformanceMonitor()
+        await chain.ainvoke(question, config={"callbacks": [monitor.callback]})
+        with monitor.measure("parse"):
+            ...
+        monitor.report()["parse"].p99
+
+    Memory does not grow with the number of calls. It may be used from several threads and event
+    loops. Its clock is monotonic, and whole nanoseconds are counted, so that in virtual time all
+    figures are exact.
+
+    Args:
+        timer: Returns seconds that never go back; by default the running loop's clock where there
+            is one, and `time.monotonic` otherwise.
+        keep_spans: How many of the calls that ended last are kept one by one, for a timeline.
+        max_runs: How many runs of callbacks may be in flight at once. Beyond that the oldest is
+            given up: a retriever that is cancelled outside of any chain never tells its end.
+        max_names: How many names have figures of their own. All others are counted together under
+            "(other)", so that a name that holds a question or an id fills no memory.
+
+    Raises:
+        TypeError: `timer` is no function, or one of the numbers is none.
+        ValueError: One of the numbers is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        timer: Callable[[], float] | None = None,
+        keep_spans: int = 10_000,
+        max_runs: int = 10_000,
+        max_names: int = 1_000,
+    ) -> None:
+        if timer is not None and not callable(timer):
+            raise TypeError(f"timer={timer!r}: a function that returns seconds, or None")
+        _check_count("keep_spans", keep_spans, 0)
+        _check_count("max_runs", max_runs, 1)
+        _check_count("max_names", max_names, 1)
+        self._ledger = Ledger(timer, keep_spans=keep_spans, max_names=max_names)
+        self._runs = Runs(self._ledger, max_runs)
+        self._callback = MonitorCallback(self._runs)
+
+    @property
+    def callback(self) -> MonitorCallback:
+        """A handler that counts every step: `config={"callbacks": [monitor.callback]}`.
+
+        It works for chains, models, retrievers and tools, called in any way, names each as LangChain
+        does, and knows which ran in which: a step is counted at each level, a sequence as well as
+        what is in it. For models that stream it counts the time to the first token.
+
+        In a batch over a sequence, LangChain tells of all items' starts when the batch starts, and
+        of all ends when it ends. There an item is taken to have *begun* with its first step and
+        *ended* with its last; from the batch's start to its first step it *waited*. So `response`
+        is the time from the batch's start until the item was done, `service` what is left of it
+        without the first wait: its steps, and its waits for other items between them. The same
+        holds for retries and fallbacks in `abatch`; in synchronous `batch`, for sequences only.
+
+        A run that is cancelled, or a stream that is closed early, counts as cancelled. Models,
+        retrievers and tools do not always tell that they were: they count as cancelled when the
+        step that they run in ends before them.
+        """
+        return self._callback
+
+    def now(self) -> float:
+        """Return the seconds on the monitor's clock, since it was made."""
+        with self._ledger.lock:
+            return self._ledger.clock.now() / NANO
+
+    def record(
+        self, name: str, duration: float, *, wait: float = 0.0, outcome: Outcome = "ok"
+    ) -> None:
+        """Count a call that has just ended.
+
+        Args:
+            name: Name of the step.
+            duration: Seconds that it took, from its start until now.
+            wait: Seconds that it had waited before, since its planned start.
+            outcome: "ok", "error" or "cancelled".
+
+        Raises:
+            TypeError: `name` is no string, or a duration no number.
+            ValueError: A duration is negative, nan or above 292 years, or `outcome` is none.
+        """
+        _check_name(name)
+        if not (duration >= 0.0 and wait >= 0.0 and duration + wait <= LONGEST):
+            raise ValueError(
+                f"duration={duration}, wait={wait}: give seconds by a monotonic clock, 0 or more"
+            )
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome={outcome!r}: one of {', '.join(map(repr, OUTCOMES))}")
+        ledger = self._ledger
+        with ledger.lock:
+            ledger.record(name, duration, wait, outcome)
+
+    def measure(self, name: str, *, planned: float | None = None) -> Measurement:
+        """Return a context manager that counts a block of code as one call.
+
+            with monitor.measure("search"):
+                documents = await client.search(question)
+
+        Whatever is raised in the block is counted and goes on. Where callers come by a schedule,
+        give their planned start: a caller who is late because the one before it took too long has
+        waited, and what is measured from the real start leaves that out ("coordinated omission":
+        Gil Tene, "How NOT to Measure Latency", 2013).
+
+            start = monitor.now()
+            ...
+            with monitor.measure("search", planned=start + number / rate):
+
+        Args:
+            name: Name of the step.
+            planned: When it should have started, in seconds as `now` tells them. A start ahead of
+                the plan counts as in time.
+
+        Raises:
+            TypeError: `name` is no string, or `planned` no number.
+            ValueError: `planned` is nan or infinite.
+        """
+        _check_name(name)
+        if planned is None:
+            return Measurement(self._ledger, self._runs, name, None)
+        if not math.isfinite(planned):
+            raise ValueError(f"planned={planned}: seconds as `monitor.now()` tells them")
+        return Measurement(self._ledger, self._runs, name, round(planned * NANO))
+
+    def report(self) -> Report:
+        """Return what was seen up to now; takes as long for a million calls as for a thousand."""
+        with self._ledger.lock:
+            return self._ledger.report()
+
+    def reset(self) -> None:
+        """Forget all that has ended. Calls in flight are counted when they end, in full."""
+        with self._ledger.lock:
+            self._ledger.reset()
+
+    def __repr__(self) -> str:
+        with self._ledger.lock:
+            tallies = self._ledger.tallies
+            ended, busy = self._ledger.ended, sum(each.in_flight for each in tallies.values())
+            return (
+                f"<PerformanceMonitor: {len(tallies)} steps, {ended:,} calls, {busy:,} in flight>"
+            )
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r} is no name of a step: pass a string, such as 'search'")
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r}: a whole number, {least} or above")
+    if value < least:
+        raise ValueError(f"{name}={value}: {least} or above")
