@@ -1,10 +1,23 @@
 """The capstone: retrieval-augmented generation, composed from the five scenarios.
 
-Retrieval: `MatrixVectorStore` and `FaissVectorStore` hold vectors and search them.
+Retrieval: `MatrixVectorStore` and `FaissVectorStore` hold vectors and search them. Quality:
+`evaluate` measures a retriever on `Question`s, `answer_quality` the answers.
 """
 
 from course_lib.rag.faiss_vectors import FaissVectorStore
 from course_lib.rag.matrix import MatrixVectorStore
+from course_lib.rag.quality import AnswerQuality, Quality, answer_quality, evaluate
+from course_lib.rag.questions import Question, read_questions
 from course_lib.rag.vector_file import VectorFileError
 
-__all__ = ["FaissVectorStore", "MatrixVectorStore", "VectorFileError"]
+__all__ = [
+    "AnswerQuality",
+    "FaissVectorStore",
+    "MatrixVectorStore",
+    "Quality",
+    "Question",
+    "VectorFileError",
+    "answer_quality",
+    "evaluate",
+    "read_questions",
+]
