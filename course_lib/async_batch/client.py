@@ -1,15 +1,21 @@
 """An asynchronous client of the provider: one session for its life."""
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 from langchain_core.documents import Document
+from langchain_core.messages import AIMessage
 
+from course_lib.async_batch import model_wire
+from course_lib.async_batch.model_wire import Messages
 from course_lib.async_batch.wire import (
     checked_url,
     documents,
+    good,
     payload,
     require_positive,
     search_params,
@@ -17,6 +23,8 @@ from course_lib.async_batch.wire import (
 from course_lib.errors import TimedOut, Unavailable
 
 __all__ = ["ServiceClient"]
+
+CHAT = "/v1/chat/completions"
 
 
 class ServiceClient:
@@ -90,20 +98,113 @@ class ServiceClient:
             TypeError: `query` is not a string.
             RuntimeError: The client is not open, or was opened in another event loop.
         """
-        return documents(await self._get("/search", search_params(query, k)))
+        call = self._answer("GET", "/search", params=search_params(query, k))
+        return documents(await call)
 
-    async def _get(self, path: str, params: dict[str, str]) -> Any:
+    async def rerank(
+        self, query: str, documents: Sequence[Document], *, top_n: int | None = None
+    ) -> list[Document]:
+        """Return documents in the order in which they fit `query`, best first.
+
+        Args:
+            query: What they are to answer.
+            documents: What `search` returned, say; they stay as they are. Without any, no call is
+                made.
+            top_n: Documents wanted back, at most; None for all.
+
+        Returns:
+            Copies with the new `score` in their metadata.
+
+        Raises:
+            ServiceError: The provider did not answer; the subclass says how.
+            TypeError: An argument is of another type.
+            ValueError: `top_n` is below 1.
+        """
+        body = model_wire.rerank_body(query, documents, top_n)
+        if not documents:
+            return []
+        return model_wire.ranked(await self._answer("POST", "/rerank", json=body), documents)
+
+    async def embed(self, texts: Sequence[str], *, model: str = "default") -> list[list[float]]:
+        """Return the vector of each text, in their order.
+
+        Args:
+            texts: Any number of them, in one request. Without any, no call is made.
+            model: Name of the model, for a provider that has several.
+
+        Raises:
+            ServiceError: The provider did not answer; the subclass says how.
+            TypeError: `texts` is one string, or holds something else.
+        """
+        body = model_wire.embed_body(texts, model)
+        if not texts:
+            return []
+        return model_wire.vectors(await self._answer("POST", "/v1/embeddings", json=body))
+
+    async def chat(
+        self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
+    ) -> AIMessage:
+        """Return the answer to a prompt, or to messages with `role` and `content`.
+
+        Args:
+            messages: What is asked.
+            max_tokens: Tokens of the answer, at most; None for the provider's own limit.
+            model: Name of the model, for a provider that has several.
+
+        Returns:
+            The message, with the tokens used in `usage_metadata`.
+
+        Raises:
+            ServiceError: The provider did not answer; the subclass says how.
+            TypeError: `messages` is neither a prompt nor messages.
+        """
+        body = model_wire.chat_body(messages, model, max_tokens)
+        return model_wire.reply(await self._answer("POST", CHAT, json=body))
+
+    async def stream_chat(
+        self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
+    ) -> AsyncGenerator[str, None]:
+        """Yield the answer to a prompt piece by piece, as it is written.
+
+        Who stops early closes it, `async with contextlib.aclosing(...)`: then the provider stops
+        writing, and the connection is free. Arguments and errors as for `chat`.
+
+        Raises:
+            Unavailable: The stream broke off before its end, too.
+        """
+        call = f"POST {CHAT}"
+        body = model_wire.chat_body(messages, model, max_tokens, stream=True)
+        async with self._response("POST", CHAT, json=body) as response:
+            if not good(response.status):
+                payload(call, response.status, response.headers, await response.read())
+            async for line in response.content:
+                text = model_wire.token(call, line)
+                if text is None:
+                    return
+                if text:
+                    yield text
+        raise Unavailable(f"{call} broke off before the end of its answer")
+
+    async def _answer(self, method: str, path: str, **options: Any) -> Any:
+        async with self._response(method, path, **options) as response:
+            body = await response.read()
+        return payload(f"{method} {path}", response.status, response.headers, body)
+
+    @asynccontextmanager
+    async def _response(
+        self, method: str, path: str, **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make a call; whatever goes wrong until its answer is read is an error of the tree."""
         session = self._open_session()
-        call = f"GET {path}"
+        call = f"{method} {path}"
         async with self._slots:
             try:
-                async with session.get(self.url + path, params=params) as response:
-                    body = await response.read()
+                async with session.request(method, self.url + path, **options) as response:
+                    yield response
             except TimeoutError as error:
                 raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
             except aiohttp.ClientError as error:
                 raise Unavailable(f"{call} failed: {error or type(error).__name__}") from error
-        return payload(call, response.status, response.headers, body)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -1,12 +1,16 @@
 """The same client for synchronous code: the slow side of the comparison, and a correct one."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import requests
 from langchain_core.documents import Document
+from langchain_core.messages import AIMessage
 from requests.adapters import HTTPAdapter
 
+from course_lib.async_batch import model_wire
+from course_lib.async_batch.model_wire import Messages
 from course_lib.async_batch.wire import (
     checked_url,
     documents,
@@ -73,12 +77,37 @@ class SyncServiceClient:
             ServiceError: The provider did not answer; the subclass says how.
             TypeError: `query` is not a string.
         """
-        return documents(self._get("/search", search_params(query, k)))
+        return documents(self._answer("GET", "/search", params=search_params(query, k)))
 
-    def _get(self, path: str, params: dict[str, str]) -> Any:
-        call = f"GET {path}"
+    def rerank(
+        self, query: str, documents: Sequence[Document], *, top_n: int | None = None
+    ) -> list[Document]:
+        """Return documents in the order in which they fit `query`; see `ServiceClient.rerank`."""
+        body = model_wire.rerank_body(query, documents, top_n)
+        if not documents:
+            return []
+        return model_wire.ranked(self._answer("POST", "/rerank", json=body), documents)
+
+    def embed(self, texts: Sequence[str], *, model: str = "default") -> list[list[float]]:
+        """Return the vector of each text, in their order; see `ServiceClient.embed`."""
+        body = model_wire.embed_body(texts, model)
+        if not texts:
+            return []
+        return model_wire.vectors(self._answer("POST", "/v1/embeddings", json=body))
+
+    def chat(
+        self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
+    ) -> AIMessage:
+        """Return the answer to a prompt or to messages; see `ServiceClient.chat`."""
+        body = model_wire.chat_body(messages, model, max_tokens)
+        return model_wire.reply(self._answer("POST", "/v1/chat/completions", json=body))
+
+    def _answer(self, method: str, path: str, **options: Any) -> Any:
+        call = f"{method} {path}"
         try:
-            response = self._session.get(self.url + path, params=params, timeout=self.timeout)
+            response = self._session.request(
+                method, self.url + path, timeout=self.timeout, **options
+            )
         except requests.Timeout as error:
             raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
         except requests.RequestException as error:

@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 
 from course_lib.errors import BadRequest, RateLimited, ServiceError, Unavailable
 
-__all__ = ["checked_url", "documents", "payload", "require_positive", "search_params"]
+__all__ = ["checked_url", "documents", "good", "payload", "require_positive", "search_params"]
 
 LONGEST_REASON = 200
 """Characters of a provider's own words that are worth showing in an error."""
@@ -78,12 +78,17 @@ def payload(call: str, status: int, headers: Mapping[str, str], body: bytes) -> 
     Raises:
         ServiceError: The status is not 2xx, or the body is not JSON.
     """
-    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+    if not good(status):
         raise _failure(call, status, headers, body)
     try:
         return json.loads(body)
     except ValueError:
         raise Unavailable(f"{call} answered {status} with a body that is not JSON") from None
+
+
+def good(status: int) -> bool:
+    """Whether an HTTP status is 2xx."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def _failure(call: str, status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from course_lib.errors import RateLimited, Unavailable
+from course_lib.errors import BadRequest, RateLimited, Unavailable
 from course_lib.service import Behaviour, Ledger
-from course_lib.service.engine import Dropped, Engine, Failed, Rejected
+from course_lib.service.engine import Dropped, Engine, Failed, Rejected, TooLarge, Turn
+from course_lib.service.knowledge.tokens import count_tokens
 
 __all__ = ["VirtualProvider"]
 
@@ -20,7 +21,7 @@ class VirtualProvider:
 
     Args:
         behaviour: Fields of `service.Behaviour`: `latency`, `rate_limit`, `capacity`, `faults`,
-            `endpoints`.
+            `token_limit`, `generation`, `endpoints`.
 
     Raises:
         ValueError: A field is unknown or out of range.
@@ -56,20 +57,34 @@ class VirtualProvider:
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector for each text, of its length in characters; errors as in `search`."""
-        async with self._admitted("/v1/embeddings", texts[0] if texts else ""):
+        asked = sum(map(count_tokens, texts))
+        async with self._admitted("/v1/embeddings", "\n".join(texts), tokens=asked) as turn:
+            turn.spend(asked)
             return [[float(len(text))] for text in texts]
 
-    async def chat(self, prompt: str) -> str:
-        """Return a reply to `prompt`; errors as in `search`."""
-        async with self._admitted("/v1/chat/completions", prompt):
+    async def chat(self, prompt: str, *, tokens: int = 50) -> str:
+        """Return a reply to `prompt`, written as fast as `generation` says; errors as in `search`.
+
+        Args:
+            prompt: What is asked.
+            tokens: Length of the answer that is simulated; the label is not counted.
+        """
+        asked = count_tokens(prompt)
+        path = "/v1/chat/completions"
+        async with self._admitted(path, prompt, tokens=asked + tokens) as turn:
+            with turn.streams.stream() as stream:
+                await stream.until(tokens)
+            turn.spend(asked + tokens)
             return f"reply to {prompt}"
 
     @asynccontextmanager
-    async def _admitted(self, path: str, query: str) -> AsyncIterator[None]:
+    async def _admitted(self, path: str, query: str, *, tokens: int = 0) -> AsyncIterator[Turn]:
         """Take the call through the engine; its refusals and faults as the clients raise them."""
         try:
-            async with self._engine.admit(path, query):
-                yield
+            async with self._engine.admit(path, query, tokens=tokens) as turn:
+                yield turn
+        except TooLarge as error:
+            raise BadRequest(str(error)) from None
         except Rejected as rejected:
             raise RateLimited(str(rejected), retry_after=rejected.retry_after) from None
         except (Failed, Dropped) as failed:

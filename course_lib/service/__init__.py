@@ -9,7 +9,15 @@ It plays somebody else's system, so it uses nothing else of this package. It ans
 a handbook of short passages; how fast, how often and how reliably is set by value objects.
 """
 
-from course_lib.service.behaviour import Behaviour, Capacity, Faults, Latency, RateLimit
+from course_lib.service.behaviour import (
+    Behaviour,
+    Capacity,
+    Faults,
+    Generation,
+    Latency,
+    RateLimit,
+    TokenLimit,
+)
 from course_lib.service.ledger import Call, Ledger
 from course_lib.service.process import Provider, running, start
 
@@ -18,10 +26,12 @@ __all__ = [
     "Call",
     "Capacity",
     "Faults",
+    "Generation",
     "Latency",
     "Ledger",
     "Provider",
     "RateLimit",
+    "TokenLimit",
     "running",
     "start",
 ]

@@ -104,9 +104,10 @@ def _app(behaviour: Behaviour) -> "App":
     # Imported here, so that a wrong command line is answered at once.
     from course_lib.service.app import App  # noqa: PLC0415
     from course_lib.service.knowledge.corpus import load_passages  # noqa: PLC0415
+    from course_lib.service.knowledge.embedder import Embedder  # noqa: PLC0415
     from course_lib.service.knowledge.lexical import LexicalIndex  # noqa: PLC0415
 
-    return App(Engine(behaviour), LexicalIndex(load_passages()))
+    return App(Engine(behaviour), LexicalIndex(load_passages()), Embedder())
 
 
 async def _serve(app: "App", port: int) -> None:

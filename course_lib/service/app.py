@@ -1,16 +1,17 @@
 """The application: which request goes where, and what it is answered."""
 
-from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, cast
 
 from aiohttp import web
 
-from course_lib.service.engine import Dropped, Engine, Failed, Rejected
+from course_lib.service.engine import STATUSES, Dropped, Engine, Failed, Rejected, TooLarge
+from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.lexical import LexicalIndex
 from course_lib.service.ledger import KEPT_CALLS
 from course_lib.service.metrics import exposition
-from course_lib.service.server import Connection, make_server
+from course_lib.service.model_endpoints import ModelEndpoints
+from course_lib.service.server import Connection, Endpoint, make_server
 from course_lib.service.wire import (
     LARGEST_BODY,
     Problem,
@@ -26,24 +27,23 @@ __all__ = ["App"]
 
 BLANK: Final = 204
 
-Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
-
 
 class App:
-    """Answers requests out of an index, as the engine lets it.
+    """Answers requests out of an index and from a model, as the engine lets it.
 
     Args:
         engine: What requests to the provider go through.
         index: What `/search` looks in.
+        embedder: What `/rerank`, `/v1/embeddings` and `/v1/chat/completions` compute with.
     """
 
-    def __init__(self, engine: Engine, index: LexicalIndex) -> None:
+    def __init__(self, engine: Engine, index: LexicalIndex, embedder: Embedder) -> None:
         self.engine = engine
         self.index = index
-        self.routes: Mapping[str, Mapping[str, Endpoint]] = {
-            # The provider's own. /rerank, /v1/embeddings, /v1/chat/completions and /v1/models
-            # belong here: they go through `self.engine.admit` as `search` does.
+        self.routes: dict[str, dict[str, Endpoint]] = {
+            # The provider's own: each goes through `self.engine.admit`.
             "/search": {"GET": self.search},
+            **ModelEndpoints(engine, embedder).routes(),
             # About the process: free of behaviour and ledger.
             "/health": {"GET": self.health},
             "/metrics": {"GET": self.metrics},
@@ -65,9 +65,9 @@ class App:
             return error_answer(problem.status, str(problem), headers=problem.headers)
         except Rejected as rejected:
             return rejection(str(rejected), rejected.retry_after)
-        except Failed as failed:
-            return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(failed))
-        except Dropped:
+        except (Failed, TooLarge) as failed:
+            return error_answer(STATUSES[type(failed)], str(failed))
+        except (Dropped, ConnectionError):  # cut it, or the client has, in the middle of its answer
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()  # goes nowhere: the connection is cut

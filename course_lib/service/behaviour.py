@@ -5,6 +5,8 @@
     ├── RateLimit    how often it lets somebody in; the rest are answered 429
     ├── Capacity     how many requests it works on at once; the rest queue
     ├── Faults       which share of requests goes wrong, and how
+    ├── TokenLimit   how many tokens a minute it reads and writes; the rest are answered 429
+    ├── Generation   how fast it writes the answers of a chat
     └── endpoints    behaviours of their own for some paths; the other paths share the parts above
 
 Each has `to_dict` and `from_dict`, so that a behaviour can be sent as JSON.
@@ -15,10 +17,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, Self
 
+from course_lib.service.generation import Generation, TokenLimit
 from course_lib.service.latency import Latency
 from course_lib.service.values import Value, number, whole
 
-__all__ = ["ENDPOINTS", "Behaviour", "Capacity", "Faults", "Latency", "RateLimit", "check_path"]
+__all__ = [
+    "ENDPOINTS",
+    "Behaviour",
+    "Capacity",
+    "Faults",
+    "Generation",
+    "Latency",
+    "RateLimit",
+    "TokenLimit",
+    "check_path",
+]
 
 Fault = Literal["error", "drop", "hang"]
 
@@ -62,6 +75,16 @@ class RateLimit(Value):
     def __post_init__(self) -> None:
         number("rate", self.rate, above=0)
         whole("burst", self.burst, least=1)
+
+    @classmethod
+    def per_minute(cls, requests: int) -> Self:
+        """A limit as providers state it: so many requests a minute, all of them at once at most.
+
+        Args:
+            requests: Requests a minute in the long run, at least 1.
+        """
+        whole("requests", requests, least=1)
+        return cls(rate=requests / 60, burst=requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +151,8 @@ PARTS: Final[dict[str, type[Value]]] = {
     "rate_limit": RateLimit,
     "capacity": Capacity,
     "faults": Faults,
+    "token_limit": TokenLimit,
+    "generation": Generation,
 }
 """Fields of a behaviour and what each holds."""
 
@@ -147,6 +172,8 @@ class Behaviour(Value):
         rate_limit: How often it lets somebody in; without it, always.
         capacity: How many requests it works on at once; without it, any number.
         faults: What goes wrong; without it, nothing.
+        token_limit: How many tokens a minute embeddings and chats may have; without it, any number.
+        generation: How fast the answers of a chat are written; without it, at once.
         endpoints: Behaviours by path, such as `{"/rerank": Behaviour(capacity=Capacity(4))}`.
     """
 
@@ -154,6 +181,8 @@ class Behaviour(Value):
     rate_limit: RateLimit | None = None
     capacity: Capacity | None = None
     faults: Faults | None = None
+    token_limit: TokenLimit | None = None
+    generation: Generation | None = None
     endpoints: "Mapping[str, Behaviour]" = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """Everything a request goes through, without HTTP.
 
-    arrive -> room in the queue -> rate limit -> queue for a slot -> latency -> fault or answer
+    arrive -> room in the queue -> rate limits -> queue for a slot -> latency -> fault or answer
 
 However it ends, it is recorded. Endpoints with a behaviour of their own have their own limits,
 queue and draws (a station); all others share one.
@@ -15,10 +15,39 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from course_lib.service.behaviour import Behaviour
-from course_lib.service.ledger import KEPT_CALLS, NO_ANSWER, Ledger, Recorder
-from course_lib.service.station import Dropped, Failed, Rejected, Station, work
+from course_lib.service.ledger import KEPT_CALLS, NO_ANSWER, Ledger, Recorder, Visit
+from course_lib.service.limits import Bucket
+from course_lib.service.station import Dropped, Failed, Rejected, Station, TooLarge, work
+from course_lib.service.streams import Streams
 
-__all__ = ["Dropped", "Engine", "Failed", "Rejected"]
+__all__ = ["STATUSES", "Dropped", "Engine", "Failed", "Rejected", "TooLarge", "Turn"]
+
+STATUSES = {
+    Rejected: HTTPStatus.TOO_MANY_REQUESTS,
+    TooLarge: HTTPStatus.BAD_REQUEST,
+    Failed: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""HTTP status for what a request may meet."""
+
+
+class Turn:
+    """A request that has been let in and has its slot.
+
+    Attributes:
+        streams: What an answer is written through.
+    """
+
+    def __init__(self, streams: Streams, visit: Visit, reserved: int, bucket: Bucket) -> None:
+        self.streams = streams
+        self._visit, self._reserved, self._bucket = visit, reserved, bucket
+
+    def spend(self, tokens: int) -> None:
+        """Say how many tokens the request has used so far; the ledger keeps the last word."""
+        self._visit.tokens = tokens
+
+    def settle(self) -> None:
+        """Give back the tokens that were reserved and not used."""
+        self._bucket.give_back(self._reserved - self._visit.tokens)
 
 
 class Engine:
@@ -74,19 +103,23 @@ class Engine:
         self.recorder.arrive(path, query, connection).leave(status)
 
     @asynccontextmanager
-    async def admit(self, path: str, query: str = "", connection: int = 0) -> AsyncIterator[None]:
+    async def admit(
+        self, path: str, query: str = "", connection: int = 0, *, tokens: int = 0
+    ) -> AsyncIterator[Turn]:
         """Take one request in; the body of the `async with` computes its answer.
 
         The body runs with a slot held, after the latency. However it ends, the request is recorded
-        once: 200, 500 if the body raises, 0 if it is cancelled.
+        once: 200, 500 if the body raises, 0 if it is cancelled or its connection breaks.
 
         Args:
             path: Path of the address: its behaviour, and for the record.
             query: What is asked, for the record.
             connection: Number of the connection, for the record.
+            tokens: Tokens that it may use, at most; `Turn.spend` says how many it did.
 
         Raises:
-            Rejected: The rate limit or a full queue refused it; answer 429.
+            Rejected: A limit or a full queue refused it; answer 429.
+            TooLarge: It wants more tokens than it can ever have; answer 400.
             Failed: A fault; answer 500.
             Dropped: A fault; cut the connection.
         """
@@ -94,25 +127,30 @@ class Engine:
         visit = self.recorder.arrive(path, query, connection)
         status: int = NO_ANSWER
         try:
-            station.pass_limits(self._timer())
+            async with self._let_in(station, visit, tokens) as turn:
+                yield turn
+            status = HTTPStatus.OK
+        except (Dropped, ConnectionError):
+            raise
+        except Exception as error:
+            status = STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+            raise
+        finally:
+            visit.leave(status)
+
+    @asynccontextmanager
+    async def _let_in(self, station: Station, visit: Visit, tokens: int) -> AsyncIterator[Turn]:
+        turn = Turn(station.streams, visit, tokens, station.pass_limits(self._timer(), tokens))
+        try:
             visit.accept()
             # Drawn on arrival: who gets which latency does not depend on who gets which slot.
             seconds, fault = station.draw()
             async with station.slots:
                 visit.work()
                 await work(seconds, fault)
-                yield
-            status = HTTPStatus.OK
-        except Rejected:
-            status = HTTPStatus.TOO_MANY_REQUESTS
-            raise
-        except Dropped:
-            raise
-        except Exception:
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            raise
+                yield turn
         finally:
-            visit.leave(status)
+            turn.settle()
 
 
 def _loop_time() -> float:

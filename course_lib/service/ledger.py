@@ -29,6 +29,7 @@ class Call:
         end: The same clock, when its answer was ready or it was given up.
         status: HTTP status, or 0 if no answer was given.
         connection: Number of the connection that carried it.
+        tokens: Tokens of prompt and answer, so far as it was written.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Call:
     end: float
     status: int
     connection: int
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Ledger:
         rejected: Calls answered with 429.
         errors: Calls answered with 5xx.
         dropped: Calls that got no answer.
+        tokens: Tokens of all finished calls.
         paths: The counts above, for each path that was called; `path` makes a ledger of them.
     """
 
@@ -65,6 +68,7 @@ class Ledger:
     rejected: int
     errors: int
     dropped: int
+    tokens: int = 0
     paths: Mapping[str, Mapping[str, int]] = field(default_factory=dict, repr=False, hash=False)
 
     def path(self, path: str) -> "Ledger":
@@ -85,10 +89,7 @@ class Ledger:
     def to_dict(self) -> dict[str, Any]:
         """Return the ledger as a JSON object; a call is a list in the order of its fields."""
         data = {each.name: getattr(self, each.name) for each in fields(self)}
-        data["calls"] = [
-            (call.path, call.query, call.start, call.end, call.status, call.connection)
-            for call in self.calls
-        ]
+        data["calls"] = [tuple(getattr(call, name) for name in CALL) for call in self.calls]
         return data
 
     @classmethod
@@ -96,6 +97,9 @@ class Ledger:
         """Read back what `to_dict` gave."""
         return cls(**{**data, "calls": tuple(Call(*call) for call in data["calls"])})
 
+
+CALL = tuple(each.name for each in fields(Call))
+"""Fields of a call, in the order in which they travel."""
 
 COUNTS = tuple(each.name for each in fields(Ledger) if each.name not in {"calls", "paths"})
 """Fields of a ledger that hold a number."""
@@ -166,6 +170,7 @@ class _Tally:
     def __init__(self) -> None:
         self.connections: set[int] = set()
         self.requests = self.answered = self.rejected = self.errors = self.dropped = 0
+        self.tokens = 0
         self.in_flight = self.peak_in_flight = self.working = self.peak_working = 0
 
     def arrive(self, connection: int) -> None:
@@ -180,7 +185,8 @@ class _Tally:
         self.working += 1
         self.peak_working = max(self.peak_working, self.working)
 
-    def leave(self, status: int, *, accepted: bool, working: bool) -> None:
+    def leave(self, status: int, tokens: int, *, accepted: bool, working: bool) -> None:
+        self.tokens += tokens
         self.in_flight -= accepted
         self.working -= working
         if status == NO_ANSWER:
@@ -198,9 +204,13 @@ class _Tally:
 
 
 class Visit:
-    """One request on its way through the provider."""
+    """One request on its way through the provider.
 
-    __slots__ = ("_accepted", "_book", "_connection", "_path", "_query", "_start", "_tallies", "_timer", "_working")  # fmt: skip
+    Attributes:
+        tokens: Tokens that it has used so far.
+    """
+
+    __slots__ = ("_accepted", "_book", "_connection", "_path", "_query", "_start", "_tallies", "_timer", "_working", "tokens")  # fmt: skip
 
     def __init__(
         self, book: _Book, timer: Callable[[], float], path: str, query: str, connection: int
@@ -210,6 +220,7 @@ class Visit:
         self._path, self._query, self._connection = path, query, connection
         self._start = timer()
         self._accepted = self._working = False
+        self.tokens = 0
 
     def arrive(self) -> None:
         """It has come."""
@@ -231,6 +242,8 @@ class Visit:
     def leave(self, status: int) -> None:
         """It ends, with an HTTP status or `NO_ANSWER`."""
         now = self._timer()
-        self._book.finish(Call(self._path, self._query, self._start, now, status, self._connection))
+        self._book.finish(
+            Call(self._path, self._query, self._start, now, status, self._connection, self.tokens)
+        )
         for tally in self._tallies:
-            tally.leave(status, accepted=self._accepted, working=self._working)
+            tally.leave(status, self.tokens, accepted=self._accepted, working=self._working)

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections import OrderedDict
 
-from course_lib.service.behaviour import Capacity, RateLimit
+from course_lib.service.behaviour import Capacity, RateLimit, TokenLimit
 
 __all__ = ["Bucket", "Slots"]
 
@@ -19,31 +19,36 @@ class Bucket:
         limit: Rate and burst; None lets everybody in.
     """
 
-    def __init__(self, limit: RateLimit | None) -> None:
+    def __init__(self, limit: RateLimit | TokenLimit | None) -> None:
         self._limit = limit
         self._tokens = 0.0
         self._filled = -math.inf
 
-    def take(self, now: float) -> float:
-        """Take one token.
+    def wait(self, now: float, amount: float = 1) -> float:
+        """Return the seconds until `amount` tokens are there; 0.0 if they are.
 
         Args:
             now: Seconds on a clock that does not go back.
-
-        Returns:
-            0.0 if a token was there, otherwise the seconds until there is one.
+            amount: Tokens wanted, at most the burst.
         """
         limit = self._limit
         if limit is None:
             return 0.0
-        tokens = min(limit.burst, self._tokens + (now - self._filled) * limit.rate)
+        self._tokens = min(limit.burst, self._tokens + (now - self._filled) * limit.rate)
         self._filled = now
-        missing = (1 - tokens) / limit.rate
-        if missing > EARLY:
-            self._tokens = tokens
-            return missing
-        self._tokens = tokens - 1  # below 0 if it came early: the next one pays
-        return 0.0
+        missing = (amount - self._tokens) / limit.rate
+        return missing if missing > EARLY else 0.0
+
+    def take(self, now: float, amount: float = 1) -> float:
+        """Take tokens if they are there; arguments and result as for `wait`."""
+        missing = self.wait(now, amount)
+        if not missing:
+            self.give_back(-amount)  # below 0 if it came early: the next one pays
+        return missing
+
+    def give_back(self, amount: float) -> None:
+        """Put back tokens that were taken and not used."""
+        self._tokens += amount
 
 
 class Slots:

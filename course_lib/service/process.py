@@ -22,8 +22,10 @@ from course_lib.service.behaviour import (
     Behaviour,
     Capacity,
     Faults,
+    Generation,
     Latency,
     RateLimit,
+    TokenLimit,
     check_path,
 )
 from course_lib.service.launch import end, exit_state, launch
@@ -91,6 +93,8 @@ class Provider:
         rate_limit: RateLimit | EllipsisType | None = ...,
         capacity: Capacity | EllipsisType | None = ...,
         faults: Faults | EllipsisType | None = ...,
+        token_limit: TokenLimit | EllipsisType | None = ...,
+        generation: Generation | EllipsisType | None = ...,
         endpoints: Mapping[str, Behaviour] | EllipsisType | None = ...,
     ) -> Behaviour:
         """Change how it behaves, from the next request on.
@@ -105,6 +109,8 @@ class Provider:
             rate_limit: How often it lets somebody in.
             capacity: How many requests it works on at once.
             faults: What goes wrong.
+            token_limit: How many tokens a minute it reads and writes.
+            generation: How fast it writes the answers of a chat.
             endpoints: Behaviours by path, in place of all that endpoints had of their own.
 
         Returns:
@@ -114,7 +120,11 @@ class Provider:
             ValueError: A part is of the wrong kind, or there is no such endpoint.
             RuntimeError: The provider has ended.
         """
-        given = zip(FIELDS, (latency, rate_limit, capacity, faults, endpoints), strict=True)
+        given = zip(
+            FIELDS,
+            (latency, rate_limit, capacity, faults, token_limit, generation, endpoints),
+            strict=True,
+        )
         changes = {name: _json(name, part) for name, part in given if part is not ...}
         where = "" if path is None else f"?path={quote(check_path(path))}"
         return Behaviour.from_dict(self._call("PUT", f"/admin/behaviour{where}", changes))
@@ -171,6 +181,8 @@ def start(
     rate_limit: RateLimit | None = None,
     capacity: Capacity | None = None,
     faults: Faults | None = None,
+    token_limit: TokenLimit | None = None,
+    generation: Generation | None = None,
     endpoints: Mapping[str, Behaviour] | None = None,
     port: int = 0,
 ) -> Provider:
@@ -181,6 +193,8 @@ def start(
         rate_limit: How often it lets somebody in; without it, always.
         capacity: How many requests it works on at once; without it, any number.
         faults: What goes wrong; without it, nothing.
+        token_limit: How many tokens a minute embeddings and chats may have; without it, any number.
+        generation: How fast the answers of a chat are written; without it, at once.
         endpoints: Behaviours by path, for endpoints that do not share the parts above, such as
             `{"/rerank": Behaviour(capacity=Capacity(4))}`.
         port: Port on 127.0.0.1; 0 for a free one.
@@ -190,7 +204,13 @@ def start(
         RuntimeError: It did not start; the message says why and what to do.
     """
     behaviour = Behaviour(
-        latency or Latency.constant(0), rate_limit, capacity, faults, endpoints=endpoints or {}
+        latency or Latency.constant(0),
+        rate_limit,
+        capacity,
+        faults,
+        token_limit,
+        generation,
+        endpoints or {},
     )
     process, log, url = launch(behaviour, port)
     return Provider(process, log, url)
@@ -209,6 +229,8 @@ def running(
     rate_limit: RateLimit | None = None,
     capacity: Capacity | None = None,
     faults: Faults | None = None,
+    token_limit: TokenLimit | None = None,
+    generation: Generation | None = None,
     endpoints: Mapping[str, Behaviour] | None = None,
     port: int = 0,
 ) -> Iterator[Provider]:
@@ -218,6 +240,8 @@ def running(
         rate_limit=rate_limit,
         capacity=capacity,
         faults=faults,
+        token_limit=token_limit,
+        generation=generation,
         endpoints=endpoints,
         port=port,
     ) as provider:

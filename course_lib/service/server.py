@@ -11,9 +11,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from course_lib.service.wire import error_answer
 
-__all__ = ["Connection", "Handler", "make_server"]
+__all__ = ["Connection", "Endpoint", "Handler", "make_server"]
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
 
 LONGEST_LINE: Final = 2**15
 """Bytes of a request's first line: a query of the greatest length, percent-encoded, fits."""

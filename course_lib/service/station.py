@@ -4,8 +4,9 @@ import asyncio
 
 from course_lib.service.behaviour import Behaviour, Fault
 from course_lib.service.limits import Bucket, Slots
+from course_lib.service.streams import Streams
 
-__all__ = ["Dropped", "Failed", "Rejected", "Station", "work"]
+__all__ = ["Dropped", "Failed", "Rejected", "Station", "TooLarge", "work"]
 
 SHORTEST = 0.001
 """Seconds to come back after, where the work takes none and yet the queue is full."""
@@ -18,9 +19,13 @@ class Rejected(Exception):  # noqa: N818 - the names are what happens to the req
         retry_after: Seconds until a request would be let in, above 0.
     """
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"too many requests: try again in {retry_after:.3f} s")
+    def __init__(self, retry_after: float, *, what: str = "requests") -> None:
+        super().__init__(f"too many {what}: try again in {retry_after:.3f} s")
         self.retry_after = retry_after
+
+
+class TooLarge(Exception):  # noqa: N818
+    """The request wants more tokens than the limit can ever hold (400): waiting will not help."""
 
 
 class Failed(Exception):  # noqa: N818
@@ -32,7 +37,7 @@ class Dropped(Exception):  # noqa: N818
 
 
 class Station:
-    """What the endpoints that share a behaviour share: bucket, slots, draws.
+    """What the endpoints that share a behaviour share: buckets, slots, draws, writing speed.
 
     Args:
         behaviour: What it does; may be set anew while it runs.
@@ -41,6 +46,7 @@ class Station:
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
         self.slots = Slots(behaviour.capacity)
+        self.streams = Streams(behaviour.generation)
         self.restart()
 
     @property
@@ -55,30 +61,53 @@ class Station:
             self._seconds = new.latency.sampler()
         if new.rate_limit != old.rate_limit:
             self._bucket = Bucket(new.rate_limit)
+        if new.token_limit != old.token_limit:
+            self._tokens = Bucket(new.token_limit)
         if new.faults != old.faults:
             self._faults = new.faults.sampler() if new.faults else None
+        if new.generation != old.generation:  # answers under way go on as they began
+            self.streams = Streams(new.generation)
         self.slots.resize(new.capacity)
 
     def restart(self) -> None:
-        """Fill the bucket and restart the draws; who holds a slot or queues for one stays."""
+        """Fill the buckets and restart the draws; who holds a slot or queues for one stays."""
         behaviour = self._behaviour
         self._seconds = behaviour.latency.sampler()
         self._bucket = Bucket(behaviour.rate_limit)
+        self._tokens = Bucket(behaviour.token_limit)
         self._faults = behaviour.faults.sampler() if behaviour.faults else None
 
-    def pass_limits(self, now: float) -> None:
+    def pass_limits(self, now: float, tokens: int) -> Bucket:
         """Let a request in.
 
         Args:
             now: Seconds on the engine's clock.
+            tokens: Tokens that it may need, at most.
+
+        Returns:
+            The bucket that its tokens came from: what it does not use goes back there.
 
         Raises:
-            Rejected: The queue is full, or the rate is used up.
+            Rejected: The queue is full, or a rate is used up; nothing was taken.
+            TooLarge: The limit on tokens is smaller than what it needs.
         """
+        self._check_size(tokens)
         if self.slots.full:  # somebody will typically have left after one latency
             raise Rejected(self._behaviour.latency.p50 or SHORTEST)
+        if tokens and (retry_after := self._tokens.wait(now, tokens)):
+            raise Rejected(max(retry_after, self._bucket.wait(now)), what="tokens")
         if retry_after := self._bucket.take(now):
             raise Rejected(retry_after)
+        self._tokens.take(now, tokens)
+        return self._tokens
+
+    def _check_size(self, tokens: int) -> None:
+        limit = self._behaviour.token_limit
+        if limit and tokens > limit.tokens_per_minute:
+            raise TooLarge(
+                f"the request may need {tokens} tokens: more than the {limit.tokens_per_minute} "
+                "that are allowed a minute; send less"
+            )
 
     def draw(self) -> tuple[float, Fault | None]:
         """Return the next request's latency in seconds, and what goes wrong with it."""

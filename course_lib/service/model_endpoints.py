@@ -1,0 +1,157 @@
+"""The endpoints with a model behind them: embeddings, rerank, chat."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import TypeVar, cast
+
+from aiohttp import web
+
+from course_lib.service import model_replies as replies
+from course_lib.service.engine import Engine, Turn
+from course_lib.service.knowledge.embedder import Embedder
+from course_lib.service.knowledge.encoders import Encoder
+from course_lib.service.knowledge.model import ModelError
+from course_lib.service.knowledge.reader import parse_prompt, read
+from course_lib.service.knowledge.tokens import pieces
+from course_lib.service.model_requests import (
+    ChatRequest,
+    chat_request,
+    embedding_request,
+    rerank_request,
+)
+from course_lib.service.server import Connection, Endpoint
+from course_lib.service.streams import Stream
+from course_lib.service.wire import LONGEST_QUERY, Problem, answer
+
+__all__ = ["ModelEndpoints"]
+
+Asked = TypeVar("Asked")
+
+EVENTS: Mapping[str, str] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+}
+
+
+class ModelEndpoints:
+    """Answers with vectors, orders and sentences, as the engine lets it.
+
+    Args:
+        engine: What requests to the provider go through.
+        embedder: The model; loaded by the first request that needs it.
+    """
+
+    def __init__(self, engine: Engine, embedder: Embedder) -> None:
+        self.engine = engine
+        self.embedder = embedder
+
+    def routes(self) -> dict[str, dict[str, Endpoint]]:
+        """Return endpoints by path and method."""
+        return {
+            "/rerank": {"POST": self.rerank},
+            "/v1/embeddings": {"POST": self.embeddings},
+            "/v1/chat/completions": {"POST": self.chat},
+            "/v1/models": {"GET": self.models},
+        }
+
+    async def embeddings(self, request: web.BaseRequest, body: bytes) -> web.Response:
+        """`POST /v1/embeddings`: a vector for each text."""
+        asked, encoder = await self._asked(request, body, embedding_request)
+        if asked.dimensions not in {None, encoder.dimensions}:
+            message = f"dimensions={asked.dimensions}: {encoder.name} has {encoder.dimensions}"
+            raise self._refused(request, Problem(HTTPStatus.BAD_REQUEST, message))
+        query = "\n".join(asked.texts)[:LONGEST_QUERY]
+        async with self.engine.admit(
+            request.path, query, _number(request), tokens=asked.tokens
+        ) as turn:
+            vectors = await self.embedder.embed(asked.texts)
+            turn.spend(asked.tokens)
+            return answer(replies.embeddings(asked, encoder.name, vectors))
+
+    async def rerank(self, request: web.BaseRequest, body: bytes) -> web.Response:
+        """`POST /rerank`: documents in the order of their likeness to a query.
+
+        The second stage of a cascade: likeness is the cosine of two vectors made apart, by a model
+        that is better than the search that found the documents. A cross-encoder, which reads both
+        texts together, would be better still.
+        """
+        asked, encoder = await self._asked(request, body, rerank_request)
+        query = asked.query[:LONGEST_QUERY]
+        async with self.engine.admit(request.path, query, _number(request)) as turn:
+            vectors = await self.embedder.embed([asked.query, *asked.documents])
+            turn.spend(asked.tokens)
+            likeness = vectors[1:] @ vectors[0]
+            return answer(replies.ranking(likeness, asked.top_n, encoder.name, asked.tokens))
+
+    async def chat(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+        """`POST /v1/chat/completions`: sentences from the passages in the prompt, see `reader`.
+
+        Written at the speed of the behaviour's `generation`, whole or as a stream of events. It
+        ends when the client leaves.
+        """
+        asked, _ = await self._asked(request, body, chat_request)
+        task = parse_prompt(asked.messages)
+        async with self.engine.admit(
+            request.path,
+            task.question[:LONGEST_QUERY],
+            _number(request),
+            tokens=asked.tokens + asked.most,
+        ) as turn:
+            turn.spend(asked.tokens)
+            with turn.streams.stream() as stream:  # reading is part of the time to first token
+                reply = replies.Reply(asked, pieces(await read(task, self.embedder)))
+                if asked.stream:
+                    return await _write(request, asked, reply, stream, turn)
+                await stream.until(len(reply.tokens))
+                turn.spend(asked.tokens + len(reply.tokens))
+                return answer(reply.whole())
+
+    async def models(self, request: web.BaseRequest, _: bytes) -> web.Response:
+        """`GET /v1/models`: the names that answers carry, and what is behind them."""
+        async with self.engine.admit(request.path, "", _number(request)):
+            try:
+                return answer(replies.models(await self.embedder.model(), ""))
+            except ModelError as error:
+                return answer(replies.models(None, str(error)))
+
+    async def _asked(
+        self, request: web.BaseRequest, body: bytes, parse: Callable[[bytes], Asked]
+    ) -> tuple[Asked, Encoder]:
+        """Return the request, checked, and the model, loaded; a refusal stands in the ledger."""
+        try:
+            return parse(body), await self.embedder.model()
+        except Problem as problem:
+            raise self._refused(request, problem) from None
+        except ModelError as error:
+            missing = Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            raise self._refused(request, missing) from error
+
+    def _refused(self, request: web.BaseRequest, problem: Problem) -> Problem:
+        self.engine.refuse(request.path, "", problem.status, _number(request))
+        return problem
+
+
+async def _write(
+    request: web.BaseRequest,
+    asked: ChatRequest,
+    reply: replies.Reply,
+    stream: Stream,
+    turn: Turn,
+) -> web.StreamResponse:
+    """Send tokens as they come; several in one event where the loop was late."""
+    response = web.StreamResponse(headers=EVENTS)
+    total = len(reply.tokens)
+    written = min(total, await stream.until(1))
+    await response.prepare(request)
+    await response.write(reply.piece(0, written))
+    while written < total:
+        turn.spend(asked.tokens + written)
+        start, written = written, min(total, await stream.until(written + 1))
+        await response.write(reply.piece(start, written))
+    turn.spend(asked.tokens + written)
+    await response.write_eof(reply.end())
+    return response
+
+
+def _number(request: web.BaseRequest) -> int:
+    return cast("Connection", request.protocol).number

@@ -1,0 +1,128 @@
+"""Answers of the endpoints with a model, in the shapes that existing clients read.
+
+Nothing in them depends on the time or on earlier requests: the same question has the same answer,
+down to its id.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from course_lib.service.knowledge.encoders import Encoder
+from course_lib.service.model_requests import ChatRequest, EmbeddingRequest
+
+__all__ = ["CHAT_MODEL", "DONE", "Reply", "embeddings", "event", "models", "ranking"]
+
+CHAT_MODEL: Final = "stand-in-reader"
+"""Name of the chat model: it stands in for a language model, and says so."""
+
+DONE: Final = b"data: [DONE]\n\n"
+"""What ends a stream of events."""
+
+
+def event(data: Any) -> bytes:
+    """Return JSON as one event of a stream (Server-Sent Events)."""
+    return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
+
+
+def embeddings(asked: EmbeddingRequest, model: str, vectors: NDArray[np.float32]) -> dict[str, Any]:
+    """Return vectors as `/v1/embeddings` gives them."""
+    data = [
+        {
+            "object": "embedding",
+            "index": number,
+            "embedding": _base64(vector) if asked.base64 else vector.tolist(),
+        }
+        for number, vector in enumerate(vectors)
+    ]
+    return {"object": "list", "data": data, "model": model, "usage": _usage(asked.tokens)}
+
+
+def _base64(vector: NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def ranking(likeness: NDArray[np.float32], top_n: int, model: str, tokens: int) -> dict[str, Any]:
+    """Return documents in order of their likeness, as `/rerank` gives them; equals by position."""
+    order = np.argsort(-likeness, kind="stable")[:top_n].tolist()
+    results = [
+        {"index": number, "relevance_score": round(float(likeness[number]), 6)} for number in order
+    ]
+    return {"model": f"cascade-{model}", "results": results, "usage": _usage(tokens)}
+
+
+def models(encoder: Encoder | None, reason: str) -> dict[str, Any]:
+    """Return what `/v1/models` lists.
+
+    Args:
+        encoder: The embedding model, if there is one.
+        reason: Why there is none.
+    """
+    listed = [_model(CHAT_MODEL, "Quotes sentences from the passages in the prompt: no LLM.")]
+    if encoder is None:
+        listed = [_model(each["id"], f"Not available: {reason}") for each in listed]
+    else:
+        listed.append(_model(encoder.name, f"Embeddings, {encoder.dimensions} dimensions."))
+        cascade = "The embedding model's cosine, to reorder what a cheap search found."
+        listed.append(_model(f"cascade-{encoder.name}", f"{cascade} No cross-encoder."))
+    return {"object": "list", "data": listed}
+
+
+def _model(name: str, description: str) -> dict[str, Any]:
+    fixed = {"object": "model", "created": 0, "owned_by": "course_lib"}
+    return {"id": name, **fixed, "description": description}
+
+
+def _usage(prompt: int, completion: int | None = None) -> dict[str, int]:
+    usage = {"prompt_tokens": prompt, "total_tokens": prompt + (completion or 0)}
+    return usage if completion is None else usage | {"completion_tokens": completion}
+
+
+class Reply:
+    """The answer to a chat, whole or in pieces.
+
+    Args:
+        asked: The request.
+        tokens: The answer's tokens, all of them; it is cut where the request says.
+    """
+
+    def __init__(self, asked: ChatRequest, tokens: Sequence[str]) -> None:
+        self.tokens = tokens[: asked.most]
+        self._asked = asked
+        self._end = "stop" if len(tokens) <= asked.most else "length"
+        digest = hashlib.sha256(repr(asked.messages).encode(errors="replace")).hexdigest()
+        self._id = f"chatcmpl-{digest[:24]}"
+
+    def whole(self) -> dict[str, Any]:
+        """Return the answer in one piece."""
+        message = {"role": "assistant", "content": "".join(self.tokens)}
+        choice = {"index": 0, "message": message, "finish_reason": self._end, "logprobs": None}
+        return self._frame("chat.completion", [choice]) | {"usage": self._used()}
+
+    def piece(self, start: int, stop: int) -> bytes:
+        """Return the event that carries some tokens."""
+        delta = {"content": "".join(self.tokens[start:stop])}
+        return self._chunk({"role": "assistant", **delta} if start == 0 else delta)
+
+    def end(self) -> bytes:
+        """Return the events that end the stream."""
+        events = [self._chunk({}, self._end)]
+        if self._asked.usage:
+            events.append(event(self._frame("chat.completion.chunk", []) | {"usage": self._used()}))
+        return b"".join([*events, DONE])
+
+    def _chunk(self, delta: dict[str, Any], end: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
+        return event(self._frame("chat.completion.chunk", [choice]))
+
+    def _frame(self, kind: str, choices: list[Any]) -> dict[str, Any]:
+        fixed = {"id": self._id, "object": kind, "created": 0, "model": CHAT_MODEL}
+        return {**fixed, "choices": choices}
+
+    def _used(self) -> dict[str, int]:
+        return _usage(self._asked.tokens, len(self.tokens))

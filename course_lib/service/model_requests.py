@@ -1,0 +1,204 @@
+"""Requests to the endpoints with a model, read from JSON and checked.
+
+Fields that existing clients send and that change nothing here (`temperature`, `user`, the name of a
+model) are not looked at, as by most servers of this wire format.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, TypeGuard
+
+from course_lib.service.knowledge.tokens import count_tokens
+from course_lib.service.wire import Problem, json_object
+
+__all__ = [
+    "LONGEST_ANSWER",
+    "ChatRequest",
+    "EmbeddingRequest",
+    "RerankRequest",
+    "chat_request",
+    "embedding_request",
+    "rerank_request",
+]
+
+MOST_TEXTS: Final = 2_048
+MOST_DOCUMENTS: Final = 1_000
+
+LONGEST_PROMPT: Final = 8_192
+"""Tokens of a chat's messages together, at most."""
+
+LONGEST_ANSWER: Final = 200
+"""Tokens of an answer, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts to embed.
+
+    Attributes:
+        texts: The texts, at least one, none empty.
+        base64: Whether vectors are wanted as base64 of little-endian float32.
+        dimensions: Length of vector asked for; None for the model's own.
+        tokens: Tokens of all texts.
+    """
+
+    texts: tuple[str, ...]
+    base64: bool
+    dimensions: int | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """Documents to put in order.
+
+    Attributes:
+        query: What they are compared with.
+        documents: Their texts, at least one.
+        top_n: How many are wanted back, at most.
+        tokens: Tokens of all texts.
+    """
+
+    query: str
+    documents: tuple[str, ...]
+    top_n: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat to continue.
+
+    Attributes:
+        messages: Role and text of each message.
+        most: Tokens of the answer, at most.
+        stream: Whether the answer is wanted piece by piece.
+        usage: Whether a stream is to end with the tokens used.
+        tokens: Tokens of all messages.
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    most: int
+    stream: bool
+    usage: bool
+    tokens: int
+
+
+def embedding_request(body: bytes) -> EmbeddingRequest:
+    """Read the body of `POST /v1/embeddings`.
+
+    Raises:
+        Problem: It does not fit; the message says what would.
+    """
+    data = json_object(body)
+    given = data.get("input")
+    if isinstance(given, list) and given and not isinstance(given[0], str):
+        raise _bad(
+            "input holds tokens made by the client: send texts "
+            "(OpenAIEmbeddings: check_embedding_ctx_length=False)"
+        )
+    texts = _texts("input", [given] if isinstance(given, str) else given, most=MOST_TEXTS)
+    form = data.get("encoding_format") or "float"
+    if form not in {"float", "base64"}:
+        raise _bad(f"encoding_format={form!r}: 'float' or 'base64'")
+    dimensions = _whole(data, "dimensions")
+    return EmbeddingRequest(texts, form == "base64", dimensions, _tokens(texts))
+
+
+def rerank_request(body: bytes) -> RerankRequest:
+    """Read the body of `POST /rerank`.
+
+    Raises:
+        Problem: It does not fit; the message says what would.
+    """
+    data = json_object(body)
+    query, given = data.get("query"), data.get("documents")
+    if not _is_text(query):
+        raise _bad("query is missing or empty: say what the documents are compared with")
+    if isinstance(given, list):
+        given = [each.get("text") if isinstance(each, Mapping) else each for each in given]
+    documents = _texts("documents", given, most=MOST_DOCUMENTS)
+    top_n = _whole(data, "top_n") or len(documents)
+    return RerankRequest(query, documents, top_n, _tokens([query, *documents]))
+
+
+def chat_request(body: bytes) -> ChatRequest:
+    """Read the body of `POST /v1/chat/completions`.
+
+    Raises:
+        Problem: It does not fit; the message says what would.
+    """
+    data = json_object(body)
+    messages = _messages(data.get("messages"))
+    tokens = _tokens(text for _, text in messages)
+    if tokens > LONGEST_PROMPT:
+        raise _bad(f"the messages have {tokens} tokens: at most {LONGEST_PROMPT}; send less")
+    if data.get("n", 1) not in {1, None}:
+        raise _bad(f"n={data['n']!r}: one answer, as the same question has the same answer")
+    most = _whole(data, "max_completion_tokens") or _whole(data, "max_tokens") or LONGEST_ANSWER
+    options = data.get("stream_options")
+    usage = isinstance(options, Mapping) and options.get("include_usage") is True
+    return ChatRequest(
+        messages, min(most, LONGEST_ANSWER), data.get("stream") is True, usage, tokens
+    )
+
+
+def _messages(given: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(given, list) or not given:
+        raise _bad("messages is missing or empty: a list of {'role': ..., 'content': ...}")
+    messages = tuple(_message(number, each) for number, each in enumerate(given))
+    if all(role != "user" for role, _ in messages):
+        raise _bad("no message has the role 'user': there is nothing to answer")
+    return messages
+
+
+def _message(number: int, given: Any) -> tuple[str, str]:
+    """Return role and text; of a content in parts, the texts one after the other."""
+    if isinstance(given, Mapping) and isinstance(given.get("role"), str):
+        content = given.get("content")
+        parts = content if isinstance(content, list) else [content]
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+        text = "\n\n".join(each for each in texts if isinstance(each, str))
+        if _is_text(text):
+            return given["role"], text
+    raise _bad(f"messages[{number}] is not {{'role': ..., 'content': ...}} with a text as content")
+
+
+def _texts(name: str, texts: Any, *, most: int) -> tuple[str, ...]:
+    if not isinstance(texts, list | tuple) or not texts:
+        raise _bad(f"{name} is missing or empty: a list of at least one text")
+    if len(texts) > most:
+        raise _bad(f"{name} has {len(texts)} texts: at most {most} in one request")
+    for number, text in enumerate(texts):
+        if not _is_text(text):
+            raise _bad(f"{name}[{number}] is empty or not a text: leave it out")
+    return tuple(texts)
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether it is a string with something in it, that UTF-8 can carry."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character, which JSON can hold
+        return False
+    return True
+
+
+def _whole(data: Mapping[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _bad(f"{name}={value!r}: a whole number of at least 1")
+    return value
+
+
+def _tokens(texts: Any) -> int:
+    return sum(count_tokens(text) for text in texts)
+
+
+def _bad(message: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, message)
