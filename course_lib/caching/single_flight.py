@@ -118,6 +118,7 @@ class SingleFlight:
         """Let nobody wait for what will not come: the task may have been cancelled by others."""
         with self._memory.lock:
             self.flights.remove(flights)
+        flights[0].work.task = None  # whose context holds the work: a circle, left to the collector
         for flight in flights:
             flight.land(None)
 
