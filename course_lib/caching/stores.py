@@ -156,9 +156,10 @@ class SqliteStore(BaseStore[str, bytes]):
     def _tidy(self, connection: sqlite3.Connection) -> None:
         self._unchecked = 0
         connection.execute("DELETE FROM entries WHERE expires <= ?", (self._wall_clock(),))
-        if self.maxsize is not None:  # rows are numbered as they are set
+        if self.maxsize is not None:  # rows are numbered as they are set, with gaps
             connection.execute(
-                "DELETE FROM entries WHERE rowid <= (SELECT max(rowid) FROM entries) - ?",
+                "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY rowid "
+                "LIMIT max(0, (SELECT count(*) FROM entries) - ?))",
                 (self.maxsize,),
             )
 

@@ -126,6 +126,15 @@ def test_it_does_not_grow_without_end(path):
             assert kept[-50:] == [str(n) for n in range(start + 50, start + 100)]
 
 
+def test_a_value_set_again_and_again_pushes_no_other_out(path):
+    """Only what there is too much of is dropped."""
+    with SqliteStore(path, maxsize=50) as store:
+        store.mset([("other", b"kept")])
+        for _ in range(5):
+            store.mset([("busy", b"")] * 100)
+        assert list(store.yield_keys()) == ["other", "busy"]
+
+
 def test_two_processes_hammer_one_file_and_nothing_is_lost(path):
     """Both open it at once, too."""
     writers = [hammer(path, f"writer {n}", 150) for n in range(WRITERS)]
