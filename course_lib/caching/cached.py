@@ -48,7 +48,7 @@ def cached(
         key: Returns what of an input the answer depends on: a str, JSON values, Documents or
             messages; by default the input itself.
         namespace: Whose answers these are, the same in every process. By default made of the
-            Runnable's name and code, where they tell it from all others.
+            Runnable's name and code, and of `key`, where they tell it from all others.
 
     Raises:
         ValueError: There is a store, and the Runnable can only be told from others by a namespace.
@@ -62,7 +62,7 @@ def cached(
     if not isinstance(cache, AsyncCache):
         raise TypeError(f"cache={cache!r:.80}: pass an AsyncCache(ttl=..., maxsize=...)")
     if namespace is None:
-        namespace = identity_of(runnable, lasting=cache.has_store)
+        namespace = identity_of(runnable, key, lasting=cache.has_store)
     return Cached(runnable, cache, key, namespace)
 
 

@@ -27,13 +27,15 @@ _numbers: Final = count(1)
 _numbered: Final[dict[int, tuple[weakref.ref[Any], int]]] = {}
 
 
-def identity_of(runnable: Any, *, lasting: bool) -> str:
+def identity_of(runnable: Any, key: Any = None, *, lasting: bool) -> str:
     """Return the identity of a Runnable: its name and a digest of what it is made of.
 
     What a function finds in global variables is not part of it.
 
     Args:
         runnable: The Runnable.
+        key: What chooses of its inputs the part that its answers are kept under: two that choose
+            otherwise must not share answers. None for the whole input.
         lasting: Whether it must hold in other processes, too. If not, what has no such identity
             is numbered: the same object has the same number, and no other ever gets it.
 
@@ -43,6 +45,8 @@ def identity_of(runnable: Any, *, lasting: bool) -> str:
     description = _Description(lasting=lasting)
     try:
         description.add(runnable)
+        if key is not None:
+            description.add(key)
     except _Unknown as unknown:
         reach = "in another process" if lasting else "later on"
         raise ValueError(

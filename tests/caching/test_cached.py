@@ -324,6 +324,17 @@ def test_a_different_question_has_a_different_key():
     assert keys[0] == stable_key("1", namespace="n") == 'n:"1"'
 
 
+def test_two_choices_of_key_share_no_answers():
+    """What is kept under a part of one input may be the answer to another."""
+    cache = new()
+    search = Search().runnable()
+    by_letter = cached(search, cache, key=lambda question: question[:1])
+    whole = cached(search, cache)
+    again = cached(search, cache, key=lambda question: question[:1])
+    assert by_letter.invoke("apple") == again.invoke("a") == ["about apple"]
+    assert whole.invoke("a") == ["about a"]
+
+
 def test_key_says_what_the_answer_depends_on():
     """The rest of the input may differ."""
     search = Search()
