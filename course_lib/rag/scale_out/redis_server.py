@@ -86,12 +86,12 @@ class RedisServer:
         self.stop()
 
     def start(self) -> None:
-        """Start it, empty, at the address it had before. If it runs already, nothing happens.
+        """Start it, empty, at the address it had before. If it answers already, nothing happens.
 
         Raises:
             RuntimeError: It did not start; the message says why and what to do.
         """
-        if self._folder is None or (self.pid and self._keeper and self._keeper.poll() is None):
+        if self._folder is None or (self.pid and _answers(self._folder / "socket")):
             return
         if self._keeper is not None:  # started before, and the folder went with it
             self.stop()

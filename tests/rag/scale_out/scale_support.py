@@ -38,6 +38,12 @@ def finish(process):
     return output.splitlines()
 
 
+def fill(client, key, rate, capacity):
+    """Have a full bucket on a server that may have been started just now."""
+    state = {"limit": f"{float(rate)} {float(capacity)}", "run": client.info("server")["run_id"]}
+    client.hset(key, mapping={**state, "last": 0, "full_at": 0, "spent": 0, "line": 0})
+
+
 def excess(log, rate, capacity):
     """Return by how many tokens the worst window of a log of (microseconds, weight) is too full.
 
