@@ -1,10 +1,12 @@
 """The capstone: retrieval-augmented generation, composed from the five scenarios.
 
-Retrieval: `MatrixVectorStore` and `FaissVectorStore` hold vectors and search them. Quality:
-`evaluate` measures a retriever on `Question`s, `answer_quality` the answers.
+Retrieval: `load_folder` makes documents of files, `MatrixVectorStore` and `FaissVectorStore` hold
+their vectors and search them. Quality: `evaluate` measures a retriever on `Question`s,
+`answer_quality` answers.
 """
 
 from course_lib.rag.faiss_vectors import FaissVectorStore
+from course_lib.rag.loading import load_folder
 from course_lib.rag.matrix import MatrixVectorStore
 from course_lib.rag.quality import AnswerQuality, Quality, answer_quality, evaluate
 from course_lib.rag.questions import Question, read_questions
@@ -19,5 +21,6 @@ __all__ = [
     "VectorFileError",
     "answer_quality",
     "evaluate",
+    "load_folder",
     "read_questions",
 ]
