@@ -57,12 +57,8 @@ def _within(times: list[float], span: Span) -> int:
 
 
 def _depths(spans: Sequence[Span]) -> Mapping[int, int]:
-    """Return for each call how many it is made of: itself, and those that it runs in."""
-    parents = {span.id: span.parent for span in spans}
-    depths = {}
-    for span in spans:
-        depth, parent = 1, span.parent
-        while parent in parents:
-            depth, parent = depth + 1, parents[parent]
-        depths[span.id] = depth
+    """Return for each call how many it stands for: itself, and those that it runs in."""
+    depths: dict[int, int] = {}
+    for span in sorted(spans, key=lambda span: span.id):  # what it runs in has a lower number
+        depths[span.id] = 1 + (0 if span.parent is None else depths.get(span.parent, 0))
     return depths

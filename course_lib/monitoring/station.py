@@ -46,7 +46,8 @@ class Station:
         count: Calls looked at.
         own: Seconds that a call takes when nobody is ahead of it.
         residence: Mean seconds from when an item could have begun to its end.
-        slots: How many it works on at once; None if no limit showed.
+        slots: How many it works on at once, about; None if no limit showed. Rough where times vary
+            much or few calls found a place free; what follows does not depend on it.
         peak: Items at the step at once, at most, waiting ones included.
         utilisation: Share of its capacity that was used while it had work, until 95 % of the calls
             had ended (utilisation law: throughput * demand); 0.0 if no limit showed.
@@ -105,10 +106,12 @@ def station_of(step: str, visits: list[Visit]) -> Station:
 
 
 def _throughput(visits: list[Visit]) -> float:
-    """Return the calls that ended a second, until most had ended."""
+    """Return the calls that ended a second, from the first on, until most had ended."""
     most = math.ceil(MOST * len(visits))
-    last = sorted(visit.end for visit in visits)[most - 1]
-    return most / (last - visits[0].ready) if last > visits[0].ready else 0.0
+    ends = sorted(visit.end for visit in visits)
+    # Of those that became ready before the spans were kept, only the ends lie in the time known.
+    first = visits[0].ready if visits[0].whole else ends[0]
+    return most / (ends[most - 1] - first) if ends[most - 1] > first else 0.0
 
 
 def _slots(pairs: list[tuple[int, float]]) -> int | None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Visit", "ahead_of", "chosen_steps", "visits_of"]
 
+NANOSECONDS = 9  # decimals of a second
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -69,7 +71,7 @@ def visits_of(report: Report, steps: list[str]) -> Mapping[str, list[Visit]]:
     found: dict[str, list[tuple[float, float, int, Visit]]] = {name: [] for name in steps}
     for span in report.spans:
         if span.name in found:
-            ready = family.ready(span)
+            ready = round(family.ready(span), NANOSECONDS)  # a difference of floats is a hair off
             whole = known is None or ready >= known
             visit = Visit(ready, span.start, span.end, span.outcome == "ok", whole)
             found[span.name].append((ready, span.start, span.id, visit))
@@ -109,4 +111,6 @@ class _Family:
         return min(span.planned, begun)
 
     def _parent(self, span: Span) -> Span | None:
-        return None if span.parent is None else self._spans.get(span.parent)
+        if span.parent is None or span.parent >= span.id:  # numbers are given when calls begin
+            return None
+        return self._spans.get(span.parent)
