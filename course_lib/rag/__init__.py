@@ -6,6 +6,7 @@ their vectors and search them. Quality: `evaluate` measures a retriever on `Ques
 """
 
 from course_lib.rag.faiss_vectors import FaissVectorStore
+from course_lib.rag.index import open_index
 from course_lib.rag.loading import load_folder
 from course_lib.rag.matrix import MatrixVectorStore
 from course_lib.rag.quality import AnswerQuality, Quality, answer_quality, evaluate
@@ -22,5 +23,6 @@ __all__ = [
     "answer_quality",
     "evaluate",
     "load_folder",
+    "open_index",
     "read_questions",
 ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from course_lib.rag.vectors import Floats
 
-__all__ = ["VectorFile", "VectorFileError", "read_vectors", "write_vectors"]
+__all__ = ["VectorFile", "VectorFileError", "read_vectors", "row_of", "write_vectors"]
 
 _FORMAT: Final = "course_lib vectors"
 _VERSION: Final = 1
@@ -67,7 +67,7 @@ def write_vectors(
         OSError: The file cannot be written.
     """
     head = {"format": _FORMAT, "version": _VERSION, "about": dict(about or {})}
-    rows = [_row(document) for document in documents]
+    rows = [row_of(document) for document in documents]
     text = f'{{"head": {json.dumps(head)}, "documents": [{", ".join(rows)}]}}'.encode("ascii")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +100,20 @@ def read_vectors(path: str | Path) -> VectorFile:
         ) from error
 
 
+def row_of(document: Document) -> str:
+    """Return a document as JSON, as it stands in a file.
+
+    Raises:
+        TypeError: Its metadata holds what JSON does not.
+    """
+    try:
+        return json.dumps([document.id, document.page_content, document.metadata])
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"the metadata of {document.id!r} cannot be kept ({error}): use what JSON knows"
+        ) from error
+
+
 def _read(file: io.BytesIO) -> VectorFile:
     parts = np.load(file, allow_pickle=False)
     if not isinstance(parts, np.lib.npyio.NpzFile):
@@ -126,12 +140,3 @@ def _check(documents: list[Document], vectors: Any) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
     if not np.all(np.abs(lengths - 1) < _ROUNDING):  # not a number is not less, either
         raise ValueError("vectors are not of length 1")
-
-
-def _row(document: Document) -> str:
-    try:
-        return json.dumps([document.id, document.page_content, document.metadata])
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"the metadata of {document.id!r} cannot be kept ({error}): use what JSON knows"
-        ) from error
