@@ -174,9 +174,18 @@ class Ledger:
         number: int,
         parent: int | None,
     ) -> None:
-        start, end, wait = (nanoseconds / NANO for nanoseconds in times)
-        thread = threading.current_thread().name
+        start, end, wait = times
         self._spans.append(
-            Span(name, start, end, wait, outcome, number, parent, thread, self._process)
+            Span(
+                name,
+                start / NANO,
+                end / NANO,
+                wait / NANO,
+                outcome,
+                number,
+                parent,
+                threading.current_thread().name,
+                self._process,
+            )
         )
         self.ended += 1

@@ -7,6 +7,8 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
+from course_lib.monitoring.log_linear import NANO
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,8 +43,9 @@ def merged(reports: Sequence[Report], *, same_clock: bool) -> Report:
 
 def _hull(reports: Sequence[Report]) -> tuple[float, float]:
     busy = [report for report in reports if report.steps] or reports
-    started = min(report.started for report in busy)
-    return started, max(report.started + report.seconds for report in busy) - started
+    first = min(_nanoseconds(report.started) for report in busy)
+    last = max(_nanoseconds(report.started) + _nanoseconds(report.seconds) for report in busy)
+    return first / NANO, (last - first) / NANO
 
 
 def _longest(reports: Sequence[Report]) -> tuple[float, float]:
@@ -75,17 +78,22 @@ def _spans(reports: Sequence[Report], start: float | None) -> tuple[Span, ...]:
     found: list[Span] = []
     offset = 0
     for report in reports:
-        shift = 0.0 if start is None else start - report.started
+        shift = 0 if start is None else _nanoseconds(start) - _nanoseconds(report.started)
         found += (_moved(span, shift, offset) for span in report.spans)
         offset = max((span.id for span in found), default=offset)
     return tuple(sorted(found, key=lambda span: span.end))
 
 
-def _moved(span: Span, shift: float, offset: int) -> Span:
+def _moved(span: Span, shift: int, offset: int) -> Span:
     return replace(
         span,
-        start=span.start + shift,
-        end=span.end + shift,
+        start=(_nanoseconds(span.start) + shift) / NANO,
+        end=(_nanoseconds(span.end) + shift) / NANO,
         id=span.id + offset,
         parent=None if span.parent is None else span.parent + offset,
     )
+
+
+def _nanoseconds(seconds: float) -> int:
+    """What the monitor counted: sums of these are exact."""
+    return round(seconds * NANO)

@@ -77,7 +77,8 @@ class PerformanceMonitor:
         *ended* with its last; from the batch's start to its first step it *waited*. So `response`
         is the time from the batch's start until the item was done, `service` what is left of it
         without the first wait: its steps, and its waits for other items between them. The same
-        holds for retries and fallbacks in `abatch`; in synchronous `batch`, for sequences only.
+        holds for retries and fallbacks in `abatch`; in synchronous `batch`, for sequences only. An
+        item of which no step ran (all came from a cache) keeps the batch's times.
 
         A run that is cancelled, or a stream that is closed early, counts as cancelled. Models,
         retrievers and tools do not always tell that they were: they count as cancelled when the
