@@ -9,11 +9,15 @@ server grants.
 
 from course_lib.rag.scale_out.redis_bucket import RedisBucketStatistics, RedisTokenBucket
 from course_lib.rag.scale_out.redis_server import RedisServer, running_server, start_server
+from course_lib.rag.scale_out.redis_store import RedisStore
+from course_lib.rag.scale_out.shared_flight import SharedFlight
 
 __all__ = [
     "RedisBucketStatistics",
     "RedisServer",
+    "RedisStore",
     "RedisTokenBucket",
+    "SharedFlight",
     "running_server",
     "start_server",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from course_lib.errors import Unavailable
@@ -108,12 +108,11 @@ class RedisLink:
 
     async def acall(self, function: Callable[..., T], *arguments: Any) -> T:
         """Do as `call`, without holding up the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads(), self.call, function, *arguments)
+        return await asyncio.wrap_future(self.start(function, *arguments))
 
-    def later(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have it called soon, by another thread; whether it works out is not told."""
-        self._threads().submit(self.call, function, *arguments)
+    def start(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Do as `call`, in another thread; return what comes of it."""
+        return self._threads().submit(self.call, function, *arguments)
 
     def close(self) -> None:
         """Let what has been asked for be done, and close connections made here.

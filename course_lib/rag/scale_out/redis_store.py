@@ -1,0 +1,174 @@
+"""The second tier of a cache in Redis: what one process has found, all find."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.stores import BaseStore
+
+from course_lib.rag.scale_out.redis_link import CONNECTIONS, Linked, RedisLink
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    import redis
+
+__all__ = ["RedisStore"]
+
+Entry = tuple[str, bytes, float | None]
+CHUNK: Final = 500  # keys in one command: a longer one would hold up the server's other clients
+
+
+class RedisStore(Linked, BaseStore[str, bytes]):
+    """Keeps values in Redis.
+
+        store = RedisStore("redis://127.0.0.1:6379/0", "answers")
+        cache = AsyncCache(ttl=3600, maxsize=1_000, store=store)
+
+    Any number of processes, threads and event loops may use it at once. What expires is dropped by
+    Redis itself. What does not stays until Redis has to make room: give the server a `maxmemory`
+    and a policy. While Redis is away, calls raise `Unavailable` within about `timeout` (twice that,
+    when a connection has to be made), which an `AsyncCache` counts and takes as a miss.
+
+    It holds what the cache gives it: whoever can read or write in that Redis can read or change
+    answers. Values are bytes to it and are never run.
+
+    Args:
+        url_or_client: Address, or a `redis.Redis` client; see `RedisLink`.
+        namespace: What the keys begin with there; `clear` of a cache deletes what is in it.
+        timeout: Seconds for connecting, and for each answer.
+        connections: Connections at most, and calls of coroutines at once; more wait their turn.
+
+    Raises:
+        ValueError: An argument is out of range.
+        TypeError: Neither an address nor a synchronous client.
+        ImportError: redis-py is not installed.
+    """
+
+    def __init__(
+        self,
+        url_or_client: str | redis.Redis,
+        namespace: str,
+        *,
+        timeout: float = 1.0,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        if not namespace:
+            raise ValueError("namespace='' would mix with other keys: name what is kept")
+        self.namespace = namespace
+        self._prefix = f"course:store:{namespace}:"
+        self._link = RedisLink(url_or_client, timeout=timeout, connections=connections)
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self.namespace!r} at {self._link.address}>"
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the values of keys; None for what is not there or has expired.
+
+        Raises:
+            Unavailable: Redis did not answer.
+        """
+        return self._link.call(self._get, keys)
+
+    async def amget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Do as `mget`, without holding up the event loop."""
+        return await self._link.acall(self._get, keys)
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Set values that do not expire, all or none.
+
+        Raises:
+            Unavailable: Redis did not do it.
+        """
+        self.mset_expiring([(key, value, None) for key, value in key_value_pairs])
+
+    async def amset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Do as `mset`, without holding up the event loop."""
+        await self.amset_expiring([(key, value, None) for key, value in key_value_pairs])
+
+    def mset_expiring(self, entries: Sequence[Entry]) -> None:
+        """Set values, all or none; the third part is seconds until one expires, or None."""
+        self._link.call(self._set, entries)
+
+    async def amset_expiring(self, entries: Sequence[Entry]) -> None:
+        """Do as `mset_expiring`, without holding up the event loop."""
+        await self._link.acall(self._set, entries)
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        """Delete keys; those that are not there do not matter.
+
+        Raises:
+            Unavailable: Redis did not do it.
+        """
+        self._link.call(self._delete, keys)
+
+    async def amdelete(self, keys: Sequence[str]) -> None:
+        """Do as `mdelete`, without holding up the event loop."""
+        await self._link.acall(self._delete, keys)
+
+    def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
+        """Yield the keys that are there, with this prefix if one is given, in no order.
+
+        What is set or expires meanwhile may be among them or not.
+
+        Raises:
+            Unavailable: Redis did not answer.
+        """
+        pages = _Pages(self._prefix, prefix or "")
+        while pages.cursor is not None:
+            yield from self._link.call(pages.turn)
+
+    async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
+        """Do as `yield_keys`, without holding up the event loop."""
+        pages = _Pages(self._prefix, prefix or "")
+        while pages.cursor is not None:
+            for key in await self._link.acall(pages.turn):
+                yield key
+
+    def _get(self, client: redis.Redis, keys: Sequence[str]) -> list[bytes | None]:
+        found: list[Any] = [
+            value
+            for chunk in _chunks([self._prefix + key for key in keys])
+            for value in client.mget(chunk)
+        ]
+        return found
+
+    def _set(self, client: redis.Redis, entries: Sequence[Entry]) -> None:
+        with client.pipeline(transaction=True) as pipeline:
+            for key, value, seconds in entries:
+                # At least 1 ms: 0 is refused there, and would fail the others, too.
+                left = None if seconds is None else max(1, math.ceil(seconds * 1000))
+                pipeline.set(self._prefix + key, value, px=left)
+            pipeline.execute()
+
+    def _delete(self, client: redis.Redis, keys: Sequence[str]) -> None:
+        for chunk in _chunks([self._prefix + key for key in keys]):
+            client.unlink(*chunk)
+
+
+class _Pages:
+    """The keys of a namespace, a page at a time, each once.
+
+    Attributes:
+        cursor: Where the server goes on; None at the end.
+    """
+
+    def __init__(self, namespace: str, prefix: str) -> None:
+        self.cursor: int | None = 0
+        self._skip = len(namespace)
+        self._pattern = re.sub(r"([*?\[\]\\])", r"\\\1", namespace + prefix) + "*"
+        self._seen: set[bytes] = set()  # a table that grows meanwhile yields some keys twice
+
+    def turn(self, client: redis.Redis) -> list[str]:
+        """Return the next page; it may be empty."""
+        page: Any = client.scan(self.cursor or 0, match=self._pattern, count=CHUNK)
+        self.cursor = page[0] or None
+        new = dict.fromkeys(key for key in page[1] if key not in self._seen)
+        self._seen.update(new)
+        return [key.decode()[self._skip :] for key in new]
+
+
+def _chunks(keys: list[str]) -> Iterator[list[str]]:
+    return (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))

@@ -1,0 +1,220 @@
+"""Single flight across processes: once and only once, and the next takes over from who dies."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from scale_support import eventually, finish
+
+from course_lib.caching import AsyncCache
+from course_lib.rag.scale_out import RedisStore, SharedFlight
+
+KEY = "course:flight:f:k"
+
+# Asks the cache for one key; the computation counts itself on the server.
+ASKER = """
+import asyncio, sys
+import redis
+from course_lib.caching import AsyncCache
+from course_lib.rag.scale_out import RedisStore, SharedFlight
+
+url, hangs = sys.argv[1], sys.argv[2] == "hangs"
+client = redis.Redis.from_url(url)
+
+async def compute():
+    client.incr("computed")
+    print("computing", flush=True)
+    await asyncio.sleep(1000 if hangs else 0.2)
+    return ["value", None]
+
+async def main():
+    with RedisStore(url, "s") as store, SharedFlight(url, "f", lease=0.6) as flight:
+        cache = AsyncCache(ttl=60, maxsize=10, store=store)
+        values = await asyncio.gather(
+            *(cache.get_or_compute("k", flight.shared("k", compute)) for _ in range(5))
+        )
+        assert values == [["value", None]] * 5
+        print(flight.computed, flight.received, cache.statistics().store_hits)
+
+print("ready", flush=True)
+input()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def flight(server):
+    """One process's part."""
+    with SharedFlight(server.url, "f") as flight:
+        yield flight
+
+
+def computation(calls, value="value", seconds=0.05):
+    """A computation that counts."""
+
+    async def compute():
+        calls.append(1)
+        await asyncio.sleep(seconds)
+        return value
+
+    return compute
+
+
+def test_processes_compute_once_and_the_next_takes_over_from_one_that_is_killed(
+    program, server, client
+):
+    """The first is killed with -9 while it computes; of the others one computes, once."""
+    first, *others = [program(ASKER, server.url, hangs) for hangs in ("hangs", "no", "no")]
+    for process in (first, *others):
+        assert process.stdout.readline() == "ready\n"
+    first.stdin.write("\n")
+    first.stdin.flush()
+    assert first.stdout.readline() == "computing\n"
+    for process in others:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    first.kill()
+    counts = [map(int, finish(process)[-1].split()) for process in others]
+    computed, received, stored = (sum(column) for column in zip(*counts, strict=True))
+    assert (computed, received + stored) == (1, 1)
+    assert client.get("computed") == b"2"
+
+
+def test_those_who_wait_get_the_result_as_it_was(flight, server):
+    """Whatever can be written; also who comes a moment later, until it is forgotten."""
+    calls, value = [], {"a": (1, None, "é")}
+
+    async def main():
+        with SharedFlight(server.url, "f") as other:
+            runs = [each.run("k", computation(calls, value)) for each in (flight, other, other)]
+            found = await asyncio.gather(*runs)
+            found.append(await other.run("k", computation(calls)))
+            seen = [flight.computed + other.computed, flight.received + other.received]
+            await other.forget("k")
+            await other.run("k", computation(calls))
+            return found, seen
+
+    assert asyncio.run(main()) == ([value] * 4, [1, 3])
+    assert len(calls) == 2
+
+
+def test_a_lease_is_kept_alive_while_it_is_computed(server):
+    """A computation four times as long as the lease is not done twice."""
+    calls = []
+
+    async def main():
+        with SharedFlight(server.url, "f", lease=0.3) as one, SharedFlight(server.url, "f") as two:
+            slow = computation(calls, seconds=1.2)
+            return await asyncio.gather(one.run("k", slow), two.run("k", slow))
+
+    assert asyncio.run(main()) == ["value"] * 2
+    assert len(calls) == 1
+
+
+def test_an_error_is_nobody_elses(flight, server):
+    """The next who waits tries itself, and has the result for those after it."""
+    calls = []
+
+    async def main():
+        async def fail():
+            calls.append("failed")
+            await asyncio.sleep(0.05)
+            raise ZeroDivisionError
+
+        first = asyncio.create_task(flight.run("k", fail))
+        await asyncio.to_thread(eventually, lambda: calls)
+        with SharedFlight(server.url, "f") as other:
+            second = await other.run("k", computation(calls))
+        with pytest.raises(ZeroDivisionError):
+            await first
+        return second
+
+    assert asyncio.run(main()) == "value"
+    assert calls == ["failed", 1]
+
+
+def test_who_is_cancelled_lets_the_next_begin_at_once(flight, client):
+    """While it computes, and while it asks for the lease."""
+    calls = []
+
+    async def main():
+        task = asyncio.create_task(flight.run("k", computation(calls, seconds=1000)))
+        await asyncio.to_thread(eventually, lambda: calls)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(eventually, lambda: not client.exists(KEY))
+        for _ in range(20):
+            task = asyncio.create_task(flight.run("k", computation(calls, seconds=1000)))
+            await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await asyncio.to_thread(eventually, lambda: not client.exists(KEY))
+
+    asyncio.run(main())
+
+
+def test_a_result_that_cannot_be_written_is_its_callers_only(flight, client):
+    """Counted; the next begins at once."""
+
+    async def main():
+        value = await flight.run("k", computation([], value={1, 2}))
+        await asyncio.to_thread(eventually, lambda: not client.exists(KEY))
+        return value
+
+    assert asyncio.run(main()) == {1, 2}
+    assert (flight.computed, flight.unwritten) == (1, 1)
+
+
+def test_a_lease_that_was_lost_leaves_nothing_for_others(flight, client):
+    """Somebody else has begun meanwhile: theirs counts."""
+
+    async def main():
+        async def compute():
+            client.set(KEY, "Lsomebody else")
+            return "late"
+
+        return await flight.run("k", compute)
+
+    assert asyncio.run(main()) == "late"
+    assert client.get(KEY) == b"Lsomebody else"
+    assert flight.unwritten == 1
+
+
+def test_what_cannot_be_read_is_computed(flight, client):
+    """What another version left does no harm."""
+    client.set(KEY, "R{nonsense")
+    assert asyncio.run(flight.run("k", computation([]))) == "value"
+    assert flight.alone == 1
+
+
+def test_while_redis_is_away_each_computes_for_itself(own_server):
+    """No call fails: not at the start, and not when it goes while a value is computed."""
+
+    async def main():
+        async def stop():
+            await asyncio.to_thread(own_server.stop)
+            return "value"
+
+        with SharedFlight(own_server.url, "f", timeout=0.2) as flight:
+            with RedisStore(own_server.url, "s", timeout=0.2) as store:
+                cache = AsyncCache(ttl=10, maxsize=10, store=store)
+                found = [await cache.get_or_compute(k, flight.shared(k, stop)) for k in "ab"]
+            return found, flight.computed, flight.unwritten, flight.alone
+
+    assert asyncio.run(main()) == (["value"] * 2, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lease": 0}, "lease=0: give seconds, 0.01 or more"),
+        ({"keep": float("inf")}, "keep=inf"),
+        ({"namespace": ""}, "name what is computed"),
+    ],
+)
+def test_what_is_out_of_range_for_a_flight_is_refused(options, message):
+    """By name."""
+    with pytest.raises(ValueError, match=message):
+        SharedFlight("redis://127.0.0.1:1", **{"namespace": "f", **options})
