@@ -1,7 +1,11 @@
+import time
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from course_lib import service
+
+PATIENCE = 60.0  # seconds for what a free machine does at once
 
 # A busy machine makes examples slow, not wrong.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,3 +27,16 @@ def provider(shared_provider):
     )
     shared_provider.reset()
     return shared_provider
+
+
+@pytest.fixture
+def eventually():
+    """Wait until something holds that another process brings about."""
+
+    def wait(condition):
+        give_up = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < give_up, "it never came about"
+            time.sleep(0.01)
+
+    return wait

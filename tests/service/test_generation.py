@@ -50,9 +50,7 @@ def test_without_a_gain_two_answers_take_twice_as_long():
 
 def test_who_comes_late_slows_down_who_is_there():
     """Alone for 1 s, together for 3 s, then the second one alone for 1 s."""
-    (_, first), (_, second) = simulate(
-        partial(write_all, Streams(SHARED), (21, 0), (21, 1))
-    ).value
+    (_, first), (_, second) = simulate(partial(write_all, Streams(SHARED), (21, 0), (21, 1))).value
     assert (first, second) == (4.0, 5.0)
 
 

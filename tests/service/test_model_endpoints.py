@@ -1,0 +1,303 @@
+"""Embeddings, rerank and chat over the wire, without any client's help."""
+
+import base64
+import http.client
+import json
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from course_lib.service import Capacity, Faults, Generation, Latency, RateLimit, TokenLimit
+from course_lib.service.model_requests import LONGEST_ANSWER, LONGEST_PROMPT
+
+CHAT = "/v1/chat/completions"
+BUCKET = (
+    "A token bucket holds at most a number of tokens. It is refilled at a steady rate. "
+    "Cats are not involved."
+)
+PROMPT = f"[cats] Cats sleep.\n\n[bucket] {BUCKET}\n\nQuestion: How is a token bucket refilled?"
+ANSWER = (
+    "A token bucket holds at most a number of tokens. It is refilled at a steady rate. [bucket]"
+)
+
+
+def send(provider, path, data, method="POST"):
+    """Make a request and leave the answer to be read."""
+    connection = http.client.HTTPConnection(urlsplit(provider.url).netloc, timeout=60)
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    connection.request(method, path, body)
+    return connection, connection.getresponse()
+
+
+def post(provider, path, data):
+    """Make a request and return status and JSON."""
+    connection, response = send(provider, path, data)
+    answer = json.loads(response.read())
+    connection.close()
+    return response.status, answer
+
+
+def chat(provider, prompt=PROMPT, **fields):
+    """Ask for the answer to a prompt."""
+    return post(provider, CHAT, {"messages": [{"role": "user", "content": prompt}], **fields})
+
+
+def stream(provider, prompt=PROMPT, **fields):
+    """Ask for a streamed answer and return its events."""
+    data = {"messages": [{"role": "user", "content": prompt}], "stream": True, **fields}
+    connection, response = send(provider, CHAT, data)
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    text = response.read().decode()
+    connection.close()
+    events = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    assert events.pop() == "[DONE]"
+    return [json.loads(event) for event in events]
+
+
+def test_one_text_or_many_become_vectors(provider):
+    """In their order, with their tokens counted and the model named."""
+    status, one = post(provider, "/v1/embeddings", {"input": "a b"})
+    _, many = post(provider, "/v1/embeddings", {"input": ["c", "a b"], "model": "any"})
+    assert status == 200
+    assert one["model"] == "all-MiniLM-L6-v2-int8"
+    assert one["usage"] == {"prompt_tokens": 2, "total_tokens": 2}
+    assert [each["index"] for each in many["data"]] == [0, 1]
+    assert many["data"][1]["embedding"] == one["data"][0]["embedding"]
+    assert len(one["data"][0]["embedding"]) == 384
+
+
+def test_base64_carries_the_same_vector(provider):
+    """Little-endian float32, as OpenAI's client reads it."""
+    _, floats = post(provider, "/v1/embeddings", {"input": "loop"})
+    _, packed = post(provider, "/v1/embeddings", {"input": "loop", "encoding_format": "base64"})
+    found = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), dtype="<f4")
+    assert found.tolist() == floats["data"][0]["embedding"]
+
+
+def test_rerank_puts_the_best_first(provider):
+    """By cosine, with the positions of the documents; `top_n` bounds them."""
+    data = {"query": "sleeping animals", "documents": ["A steady rate.", {"text": "Cats sleep."}]}
+    status, answer = post(provider, "/rerank", data)
+    assert status == 200
+    assert answer["model"] == "cascade-all-MiniLM-L6-v2-int8"
+    assert [each["index"] for each in answer["results"]] == [1, 0]
+    scores = [each["relevance_score"] for each in answer["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert post(provider, "/rerank", data | {"top_n": 1})[1]["results"] == answer["results"][:1]
+
+
+def test_a_chat_is_answered_from_its_passages(provider):
+    """With the id; the same question has the same answer, to the byte."""
+    status, answer = chat(provider, temperature=2, model="gpt-9")
+    assert status == 200
+    assert answer["model"] == "stand-in-reader"
+    (choice,) = answer["choices"]
+    assert choice["message"] == {"role": "assistant", "content": ANSWER}
+    assert choice["finish_reason"] == "stop"
+    used = answer["usage"]
+    assert used["total_tokens"] == used["prompt_tokens"] + used["completion_tokens"]
+    assert chat(provider)[1] == answer
+    (first, _) = provider.ledger().calls
+    assert (first.query, first.tokens) == ("How is a token bucket refilled?", used["total_tokens"])
+
+
+def test_content_may_come_in_parts(provider):
+    """As some clients send it."""
+    parts = [{"type": "text", "text": f"[bucket] {BUCKET}"}, {"type": "text", "text": "Bucket?"}]
+    assert "[bucket]" in chat(provider, parts)[1]["choices"][0]["message"]["content"]
+
+
+def test_an_answer_is_cut_where_asked(provider):
+    """And says that it was; both names of the field are known."""
+    for name in ("max_tokens", "max_completion_tokens"):
+        (choice,) = chat(provider, **{name: 3})[1]["choices"]
+        assert choice["message"]["content"] == "A token bucket"
+        assert choice["finish_reason"] == "length"
+
+
+def test_a_stream_is_the_same_answer_in_pieces(provider):
+    """The role comes with the first piece, the reason to end with an empty one."""
+    events = stream(provider)
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert "".join(delta.get("content", "") for delta in deltas) == ANSWER
+    assert [delta.get("role") for delta in deltas][:2] == ["assistant", None]
+    assert [event["choices"][0]["finish_reason"] for event in events][-2:] == [None, "stop"]
+    assert {event["id"] for event in events} == {chat(provider)[1]["id"]}
+
+
+def test_a_stream_ends_with_its_usage_where_asked(provider):
+    """In an event of its own without choices."""
+    *_, last = stream(provider, stream_options={"include_usage": True})
+    assert last["choices"] == []
+    assert last["usage"] == chat(provider)[1]["usage"]
+
+
+def test_a_stream_comes_token_by_token_at_its_speed(provider):
+    """Whole and streamed answers take the generation's time, on the provider's own clock."""
+    generation = Generation(first_token=0.1, tokens_per_second=200)
+    provider.configure(path=CHAT, generation=generation)
+    events = stream(provider)
+    used = chat(provider)[1]["usage"]["completion_tokens"]
+    assert 2 < len(events) <= used + 1
+    for call in provider.ledger().calls:
+        assert call.end - call.start >= generation.work(used)
+
+
+def test_generations_at_once_slow_each_other_down(provider):
+    """Two of 0.2 s without a gain take 0.4 s: the second began while the first was read."""
+    provider.configure(path=CHAT, generation=Generation(0.2, 1000, gain=0))
+    data = {"messages": [{"role": "user", "content": "Hello?"}]}
+    both = []
+    for _ in range(2):
+        connection = http.client.HTTPConnection(urlsplit(provider.url).netloc, timeout=60)
+        connection.request("POST", CHAT, json.dumps(data))
+        both.append(connection)
+    for connection in both:
+        connection.getresponse().read()
+        connection.close()
+    calls = provider.ledger().calls
+    overlap = min(call.end for call in calls) - max(call.start for call in calls)
+    longest = max(call.end - call.start for call in calls)
+    assert longest >= 0.2 + overlap / 2 - 0.01
+
+
+def test_a_stream_stops_when_the_client_leaves(provider, eventually):
+    """The slot is free again, and the ledger has the tokens that were written."""
+    provider.configure(
+        path=CHAT, generation=Generation(0, 20), capacity=Capacity(1, queue=0), latency=None
+    )
+    data = {"messages": [{"role": "user", "content": PROMPT}], "stream": True}
+    connection, response = send(provider, CHAT, data)
+    response.read(1)
+    assert chat(provider)[0] == 429
+    response.close()
+    connection.close()
+    eventually(lambda: provider.ledger().dropped == 1)
+    (gone,) = (call for call in provider.ledger().calls if call.status == 0)
+    provider.configure(path=CHAT, generation=None)
+    whole = chat(provider)[1]["usage"]
+    assert whole["prompt_tokens"] < gone.tokens < whole["total_tokens"]
+
+
+def test_a_token_limit_says_when_to_come_back(provider):
+    """429 with `Retry-After`; a request that could never be let in is refused for good."""
+    used = chat(provider, max_tokens=5)[1]["usage"]["total_tokens"]
+    provider.configure(path=CHAT, token_limit=TokenLimit(used))
+    assert chat(provider, max_tokens=5)[0] == 200
+    connection, response = send(
+        provider, CHAT, {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": 5}
+    )
+    assert (response.status, int(response.headers["Retry-After"]) > 1) == (429, True)
+    assert "too many tokens" in response.read().decode()
+    connection.close()
+    status, answer = chat(provider)
+    assert status == 400
+    assert "are allowed a minute" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("/v1/embeddings", {"input": "a"}),
+        ("/rerank", {"query": "a", "documents": ["b"]}),
+        (CHAT, {"messages": [{"role": "user", "content": "a"}]}),
+        (CHAT, {"messages": [{"role": "user", "content": "a"}], "stream": True}),
+    ],
+)
+def test_limits_and_faults_reach_every_endpoint(provider, path, data):
+    """Each goes through the engine, by its own behaviour, and stands in its ledger."""
+    provider.configure(path=path, faults=Faults(error=1))
+    assert post(provider, path, data)[0] == 500
+    provider.configure(path=path, faults=None, rate_limit=RateLimit(0.001, 1))
+    assert post(provider, path, data | {"stream": False})[0] == 200
+    assert post(provider, path, data)[0] == 429
+    part = provider.ledger().path(path)
+    assert (part.requests, part.errors, part.answered, part.rejected) == (3, 1, 1, 1)
+
+
+def test_the_models_are_listed_and_say_what_they_are(provider):
+    """The chat model stands in, the reranker is no cross-encoder."""
+    connection, response = send(provider, "/v1/models", b"", "GET")
+    listed = json.loads(response.read())["data"]
+    connection.close()
+    assert [each["id"] for each in listed] == [
+        "stand-in-reader",
+        "all-MiniLM-L6-v2-int8",
+        "cascade-all-MiniLM-L6-v2-int8",
+    ]
+    assert "no LLM" in listed[0]["description"]
+    assert "No cross-encoder" in listed[2]["description"]
+    assert provider.ledger().path("/v1/models").answered == 1
+
+
+MANY = ["a"] * 2049
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "reason"),
+    [
+        ("/v1/embeddings", b"{", "not JSON"),
+        ("/v1/embeddings", {}, "input is missing or empty"),
+        ("/v1/embeddings", {"input": []}, "input is missing or empty"),
+        ("/v1/embeddings", {"input": ""}, r"input[0] is empty"),
+        ("/v1/embeddings", {"input": ["a", " "]}, r"input[1] is empty"),
+        ("/v1/embeddings", {"input": ["a", 3]}, r"input[1] is empty or not a text"),
+        ("/v1/embeddings", {"input": ["\ud800"]}, r"input[0] is empty or not a text"),
+        ("/v1/embeddings", {"input": [[1, 2]]}, "check_embedding_ctx_length=False"),
+        ("/v1/embeddings", {"input": [1, 2]}, "check_embedding_ctx_length=False"),
+        ("/v1/embeddings", {"input": MANY}, "input has 2049 texts: at most 2048"),
+        ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}, "encoding_format='int8'"),
+        ("/v1/embeddings", {"input": "a", "dimensions": 256}, "dimensions=256: all-MiniLM"),
+        ("/v1/embeddings", {"input": "a", "dimensions": 0}, "dimensions=0: a whole number"),
+        ("/rerank", {"documents": ["a"]}, "query is missing or empty"),
+        ("/rerank", {"query": "a"}, "documents is missing or empty"),
+        ("/rerank", {"query": "a", "documents": [{"title": "b"}]}, r"documents[0] is empty"),
+        ("/rerank", {"query": "a", "documents": ["b"], "top_n": 0}, "top_n=0"),
+        (CHAT, {}, "messages is missing or empty"),
+        (CHAT, {"messages": ["a"]}, "messages[0] is not {'role'"),
+        (CHAT, {"messages": [{"role": "user", "content": None}]}, "messages[0] is not"),
+        (CHAT, {"messages": [{"role": "user", "content": "\udc00"}]}, "messages[0] is not"),
+        (CHAT, {"messages": [{"role": "system", "content": "a"}]}, "no message has the role"),
+        (CHAT, {"messages": [{"role": "user", "content": "a"}], "n": 2}, "n=2: one answer"),
+        (CHAT, {"messages": [{"role": "user", "content": "a"}], "max_tokens": "x"}, "max_tokens="),
+        (CHAT, {"messages": [{"role": "user", "content": "a " * 9000}]}, "9000 tokens: at most"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_with_a_reason(provider, path, data, reason):
+    """400 in OpenAI's shape, in the ledger, at no cost."""
+    status, answer = post(provider, path, data)
+    assert status == 400
+    assert answer["error"]["type"] == "invalid_request_error"
+    assert reason in answer["error"]["message"]
+    assert [call.status for call in provider.ledger().path(path).calls] == [400]
+    assert provider.ledger().peak_in_flight == 0
+
+
+def test_a_long_prompt_is_answered_within_the_limits(provider):
+    """The most tokens that a prompt may have, and an answer no longer than the longest."""
+    filler = "word " * (LONGEST_PROMPT - 60)
+    status, answer = chat(provider, f"{filler}\n\n{PROMPT}", max_tokens=10_000)
+    assert status == 200
+    assert answer["usage"]["completion_tokens"] <= LONGEST_ANSWER
+    assert answer["choices"][0]["message"]["content"] == ANSWER
+
+
+def test_chats_do_not_hold_up_searches(provider):
+    """The model works on threads: a search is answered while vectors are computed."""
+    provider.configure(latency=Latency.constant(0))
+    texts = [f"{number} " + "long text " * 100 for number in range(10)]
+    connection = http.client.HTTPConnection(urlsplit(provider.url).netloc, timeout=60)
+    connection.request("POST", "/v1/embeddings", json.dumps({"input": texts}))
+    searches = 0
+    while provider.ledger().path("/v1/embeddings").answered == 0 and searches < 1000:
+        searcher, response = send(provider, "/search?q=queue", b"", "GET")
+        assert response.status == 200
+        response.read()
+        searcher.close()
+        searches += 1
+    connection.getresponse().read()
+    connection.close()
+    calls = provider.ledger().calls
+    (long,) = (call for call in calls if call.path == "/v1/embeddings")
+    assert any(long.start < c.start and c.end < long.end for c in calls if c is not long)
