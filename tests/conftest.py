@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from course_lib import service
+from course_lib.service.behaviour import FIELDS
 
 PATIENCE = 60.0  # seconds for what a free machine does at once
 
@@ -22,9 +23,7 @@ def shared_provider():
 @pytest.fixture
 def provider(shared_provider):
     """A provider that is as fast as it can be, has no limits and an empty ledger."""
-    shared_provider.configure(
-        latency=None, rate_limit=None, capacity=None, faults=None, endpoints=None
-    )
+    shared_provider.configure(**dict.fromkeys(FIELDS))
     shared_provider.reset()
     return shared_provider
 

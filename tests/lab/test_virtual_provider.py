@@ -4,9 +4,17 @@ import asyncio
 
 import pytest
 
-from course_lib.errors import RateLimited, Unavailable
+from course_lib.errors import BadRequest, RateLimited, Unavailable
 from course_lib.lab import VirtualProvider, simulate
-from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit
+from course_lib.service import (
+    Behaviour,
+    Capacity,
+    Faults,
+    Generation,
+    Latency,
+    RateLimit,
+    TokenLimit,
+)
 
 
 def outcomes(provider, count):
@@ -83,3 +91,31 @@ def test_refusals_of_every_call_are_typed():
         return await asyncio.gather(*calls, return_exceptions=True)
 
     assert [type(outcome) for outcome in simulate(main).value] == [Unavailable] * 3
+
+
+def test_chats_are_written_at_the_speed_of_the_generation():
+    """Two answers of 11 tokens share a server that does one thing at a time."""
+    provider = VirtualProvider(
+        latency=None, generation=Generation(first_token=1.0, tokens_per_second=10, gain=0)
+    )
+
+    async def main():
+        return await asyncio.gather(*(provider.chat("hi", tokens=11) for _ in range(2)))
+
+    assert simulate(main).seconds == 4.0
+    assert [call.tokens for call in provider.ledger().calls] == [12, 12]
+
+
+def test_tokens_are_limited_as_over_http():
+    """A refusal says when to come back; what can never be let in is a bad request."""
+    provider = VirtualProvider(latency=None, token_limit=TokenLimit(60))
+
+    async def main():
+        await provider.embed(["one two three"])
+        calls = (provider.chat("hi", tokens=59), provider.chat("hi", tokens=60))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    refused, impossible = simulate(main).value
+    assert isinstance(refused, RateLimited)
+    assert refused.retry_after == 3.0
+    assert isinstance(impossible, BadRequest)

@@ -1,14 +1,30 @@
 """Embeddings, rerank and chat over the wire, without any client's help."""
 
+import asyncio
 import base64
 import http.client
 import json
 from urllib.parse import urlsplit
 
+import aiohttp
 import numpy as np
 import pytest
 
-from course_lib.service import Capacity, Faults, Generation, Latency, RateLimit, TokenLimit
+from course_lib.service import (
+    Behaviour,
+    Capacity,
+    Faults,
+    Generation,
+    Latency,
+    RateLimit,
+    TokenLimit,
+)
+from course_lib.service.app import App
+from course_lib.service.engine import Engine
+from course_lib.service.knowledge.corpus import Passage
+from course_lib.service.knowledge.embedder import Embedder
+from course_lib.service.knowledge.lexical import LexicalIndex
+from course_lib.service.knowledge.model import ModelError
 from course_lib.service.model_requests import LONGEST_ANSWER, LONGEST_PROMPT
 
 CHAT = "/v1/chat/completions"
@@ -301,3 +317,36 @@ def test_chats_do_not_hold_up_searches(provider):
     calls = provider.ledger().calls
     (long,) = (call for call in calls if call.path == "/v1/embeddings")
     assert any(long.start < c.start and c.end < long.end for c in calls if c is not long)
+
+
+def test_without_a_model_the_answer_says_what_to_install():
+    """503 for what needs it; searches go on, and the list of models has the reason."""
+
+    def load():
+        raise ModelError("there is no embedding model. A is not installed: pip install a")
+
+    async def main():
+        passages = [Passage("a", "A title", "Topic", "Some text.")]
+        app = App(Engine(Behaviour()), LexicalIndex(passages), Embedder(load))
+        server = await asyncio.get_running_loop().create_server(app.server(), "127.0.0.1", 0)
+        async with server:
+            host, port = server.sockets[0].getsockname()
+            async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+                statuses = []
+                for path, data in (
+                    ("/v1/embeddings", {"input": "a"}),
+                    ("/rerank", {"query": "a", "documents": ["b"]}),
+                    (CHAT, {"messages": [{"role": "user", "content": "a"}]}),
+                ):
+                    async with session.post(path, json=data) as response:
+                        assert "pip install a" in await response.text()
+                        statuses.append(response.status)
+                async with session.get("/v1/models") as response:
+                    assert "Not available" in await response.text()
+                async with session.get("/search?q=text") as response:
+                    statuses.append(response.status)
+        return statuses, app.engine.ledger()
+
+    statuses, ledger = asyncio.run(main())
+    assert statuses == [503, 503, 503, 200]
+    assert (ledger.errors, ledger.answered) == (3, 2)
