@@ -1,10 +1,11 @@
 """The capstone: retrieval-augmented generation, composed from the five scenarios.
 
-Retrieval: `load_folder` makes documents of files, `MatrixVectorStore` and `FaissVectorStore` hold
-their vectors and search them. Quality: `evaluate` measures a retriever on `Question`s,
-`answer_quality` answers.
+Retrieval: `load_folder` and `load_docstrings` make documents, `open_index` embeds them and keeps
+their vectors on disk, `MatrixVectorStore` and `FaissVectorStore` search them. Quality: `evaluate`
+measures a retriever on `Question`s, `answer_quality` measures answers.
 """
 
+from course_lib.rag.docstrings import load_docstrings
 from course_lib.rag.faiss_vectors import FaissVectorStore
 from course_lib.rag.index import open_index
 from course_lib.rag.loading import load_folder
@@ -22,6 +23,7 @@ __all__ = [
     "VectorFileError",
     "answer_quality",
     "evaluate",
+    "load_docstrings",
     "load_folder",
     "open_index",
     "read_questions",
