@@ -1,7 +1,8 @@
 import contextlib
+import multiprocessing
 
 import pytest
-from scale_support import PATIENCE, run_program
+from scale_support import Worker
 
 from course_lib.rag.scale_out.redis_server import find_server, start_server
 
@@ -46,16 +47,26 @@ def own_server(program_of_server):
         yield server
 
 
+@pytest.fixture(scope="session")
+def context():
+    """Where processes come from: forks of one that has imported what they need."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("needs fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["course_lib.caching", "course_lib.rag.scale_out", "redis"])
+    return context
+
+
 @pytest.fixture
-def program():
-    """Run a Python program as a process; it is gone after the test."""
-    processes = []
+def worker(context):
+    """Run a function in a process of its own; it is gone after the test."""
+    workers = []
 
-    def run(source, *arguments):
-        processes.append(run_program(source, *arguments))
-        return processes[-1]
+    def start(function, *arguments):
+        workers.append(Worker(context, function, *arguments))
+        return workers[-1]
 
-    yield run
-    for process in processes:
-        process.kill()
-        process.communicate(timeout=PATIENCE)
+    yield start
+    for each in workers:
+        each.kill()
+        each.connection.close()

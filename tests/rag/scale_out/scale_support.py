@@ -1,13 +1,9 @@
-"""What the tests beyond one process share: programs run as processes, and the window bound."""
+"""What the tests beyond one process share: processes, a full bucket, the window bound."""
 
-import os
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from itertools import accumulate
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60  # seconds, for a machine that is busy
 
 
@@ -19,23 +15,43 @@ def eventually(condition):
         time.sleep(0.005)
 
 
-def run_program(source, *arguments):
-    """Start a Python program as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", source, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+class Worker:
+    """A process that runs a function of a connection to us."""
 
+    def __init__(self, context, function, *arguments):
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=function, args=(theirs, *arguments), daemon=True)
+        self.process.start()
+        theirs.close()
 
-def finish(process):
-    """Wait for its end, see that it was a good one, and return the lines it printed."""
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-    return output.splitlines()
+    def hear(self):
+        """Wait for what it says next."""
+        assert self.connection.poll(PATIENCE), "it says nothing"
+        return self.connection.recv()
+
+    def go(self):
+        """Let it begin."""
+        self.connection.send("go")
+
+    def rest(self):
+        """Return all that it still says until its end, whatever that is."""
+        said = []
+        with suppress(EOFError, OSError):
+            while True:
+                said.append(self.hear())
+        return said
+
+    def finish(self):
+        """Do so, and see that it was a good end."""
+        said = self.rest()
+        self.process.join(PATIENCE)
+        assert self.process.exitcode == 0
+        return said
+
+    def kill(self):
+        """End it with -9, if it has not ended."""
+        self.process.kill()
+        self.process.join()
 
 
 def fill(client, key, rate, capacity):

@@ -285,21 +285,23 @@ def test_a_chat_model_takes_it(bucket):
     assert bucket.statistics().admitted == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_fork_asks_for_itself(program, server):
+def fork(connection, url):
+    """Fork while four callers wait; the child asks as well."""
+    bucket = RedisTokenBucket(url, "f", rate=20, capacity=1)
+    threads = [threading.Thread(target=bucket.acquire) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    if os.fork() == 0:
+        bucket.acquire()
+        os._exit(7)
+    for thread in threads:
+        thread.join()
+    connection.send(os.waitstatus_to_exitcode(os.wait()[1]))
+
+
+def test_a_fork_asks_for_itself(worker, server):
     """While its parent's callers wait."""
-    process = program(
-        "import os, sys, threading, time\n"
-        "from course_lib.rag.scale_out import RedisTokenBucket\n"
-        "bucket = RedisTokenBucket(sys.argv[1], 'f', rate=20, capacity=1)\n"
-        "threads = [threading.Thread(target=bucket.acquire) for _ in range(4)]\n"
-        "for thread in threads: thread.start()\n"
-        "if os.fork() == 0: bucket.acquire(); os._exit(0)\n"
-        "for thread in threads: thread.join()\n"
-        "print(os.waitstatus_to_exitcode(os.wait()[1]))",
-        server.url,
-    )
-    assert process.communicate(timeout=60)[0] == "0\n"
+    assert worker(fork, server.url).finish() == [7]
 
 
 def test_an_address_is_checked_and_its_password_never_shown():

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from scale_support import eventually
+from scale_support import PATIENCE, eventually
 
 from course_lib.rag.scale_out import redis_server, running_server, start_server
 
@@ -22,6 +22,23 @@ from redis_server import start_server
 server = start_server()
 print(server.pid, server.url, flush=True)
 """
+
+
+@pytest.fixture
+def program(program_of_server):
+    """Run a Python program as a process in between, which starts a server."""
+    processes = []
+
+    def run(source):
+        command = [sys.executable, "-c", source]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, **pipes))
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
 
 
 def is_gone(pid):
@@ -76,11 +93,11 @@ def test_one_that_was_killed_can_be_started_again(own_server):
 
 
 @pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "import os; os._exit(1)", "input()"])
-def test_it_ends_with_the_program_that_started_it(program, program_of_server, end):
+def test_it_ends_with_the_program_that_started_it(program, end):
     """However the program ends: the last one is killed with -9. Nothing is left behind."""
     process = program(STARTS_ONE + end)
     pid, url = process.stdout.readline().split()
-    process.kill() if end == "input()" else process.wait(60)
+    process.kill() if end == "input()" else process.wait(PATIENCE)
     eventually(lambda: is_gone(int(pid)) and not folder_of(url).exists())
 
 
@@ -93,18 +110,18 @@ def test_a_forgotten_server_ends(program_of_server):
     assert is_gone(pid)
 
 
-def test_an_interrupt_of_the_process_group_is_not_for_it(program, program_of_server):
+def test_an_interrupt_of_the_process_group_is_not_for_it(program):
     """As Jupyter's stop button sends it."""
     source = "import os, signal; os.setpgrp(); signal.signal(signal.SIGINT, signal.SIG_IGN)"
     process = program(source + STARTS_ONE + "input()")
     pid, _ = process.stdout.readline().split()
     os.killpg(process.pid, signal.SIGINT)
     assert not is_gone(int(pid))
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=PATIENCE)
     eventually(lambda: is_gone(int(pid)))
 
 
-def test_a_fork_of_the_program_leaves_it_alone(program, program_of_server):
+def test_a_fork_of_the_program_leaves_it_alone(program):
     """A worker process that exits does not take the server along."""
     process = program(
         f"{STARTS_ONE}\nimport os, redis\n"
@@ -112,7 +129,7 @@ def test_a_fork_of_the_program_leaves_it_alone(program, program_of_server):
         "os.wait(); print(redis.Redis.from_url(server.url).ping())"
     )
     process.stdout.readline()
-    assert process.communicate(timeout=60)[0] == "True\n"
+    assert process.communicate(timeout=PATIENCE)[0] == "True\n"
 
 
 def test_the_environment_names_a_server_that_is_left_alone(server, client, monkeypatch):

@@ -4,42 +4,37 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from scale_support import eventually, finish
+import redis
+from scale_support import eventually
 
 from course_lib.caching import AsyncCache
 from course_lib.rag.scale_out import RedisStore, SharedFlight
 
 KEY = "course:flight:f:k"
 
-# Asks the cache for one key; the computation counts itself on the server.
-ASKER = """
-import asyncio, sys
-import redis
-from course_lib.caching import AsyncCache
-from course_lib.rag.scale_out import RedisStore, SharedFlight
 
-url, hangs = sys.argv[1], sys.argv[2] == "hangs"
-client = redis.Redis.from_url(url)
+def ask(connection, url, seconds):
+    """Ask a cache five times for one key; the computation counts itself on the server."""
+    client = redis.Redis.from_url(url)
 
-async def compute():
-    client.incr("computed")
-    print("computing", flush=True)
-    await asyncio.sleep(1000 if hangs else 0.2)
-    return ["value", None]
+    async def compute():
+        client.incr("computed")
+        connection.send("computing")
+        await asyncio.sleep(seconds)
+        return ["value", None]
 
-async def main():
-    with RedisStore(url, "s") as store, SharedFlight(url, "f", lease=0.6) as flight:
-        cache = AsyncCache(ttl=60, maxsize=10, store=store)
-        values = await asyncio.gather(
-            *(cache.get_or_compute("k", flight.shared("k", compute)) for _ in range(5))
-        )
-        assert values == [["value", None]] * 5
-        print(flight.computed, flight.received, cache.statistics().store_hits)
+    async def main():
+        with RedisStore(url, "s") as store, SharedFlight(url, "f", lease=0.6) as flight:
+            cache = AsyncCache(ttl=60, maxsize=10, store=store)
+            shared = flight.shared("k", compute)
+            values = await asyncio.gather(*(cache.get_or_compute("k", shared) for _ in range(5)))
+            assert values == [["value", None]] * 5
+            return flight.computed, flight.received + cache.statistics().store_hits
 
-print("ready", flush=True)
-input()
-asyncio.run(main())
-"""
+    connection.send("ready")
+    connection.recv()
+    connection.send(asyncio.run(main()))
+    client.close()
 
 
 @pytest.fixture
@@ -61,22 +56,18 @@ def computation(calls, value="value", seconds=0.05):
 
 
 def test_processes_compute_once_and_the_next_takes_over_from_one_that_is_killed(
-    program, server, client
+    worker, server, client
 ):
     """The first is killed with -9 while it computes; of the others one computes, once."""
-    first, *others = [program(ASKER, server.url, hangs) for hangs in ("hangs", "no", "no")]
-    for process in (first, *others):
-        assert process.stdout.readline() == "ready\n"
-    first.stdin.write("\n")
-    first.stdin.flush()
-    assert first.stdout.readline() == "computing\n"
-    for process in others:
-        process.stdin.write("\n")
-        process.stdin.flush()
+    first, *others = (worker(ask, server.url, seconds) for seconds in (1000, 0.2, 0.2))
+    for each in (first, *others):
+        assert each.hear() == "ready"
+    first.go()
+    assert first.hear() == "computing"
+    for each in others:
+        each.go()
     first.kill()
-    counts = [map(int, finish(process)[-1].split()) for process in others]
-    computed, received, stored = (sum(column) for column in zip(*counts, strict=True))
-    assert (computed, received + stored) == (1, 1)
+    assert sorted(each.finish()[-1] for each in others) == [(0, 1), (1, 0)]
     assert client.get("computed") == b"2"
 
 
