@@ -69,7 +69,7 @@ def bottleneck(report: Report, *, parent: str | None = None) -> Bottleneck:
     """Name the step that the pipeline waits for, with the evidence.
 
     For each step, the calls tell how many it works on at once and how long each keeps a place (see
-    `station`), also where callers see nothing of its queue. The one with the largest demand is the
+    `places`), also where callers see nothing of its queue. The one with the largest demand is the
     bottleneck if it was busy as long as it had work, and if it needs longer for all items than any
     other step needs for one; otherwise the run was too short, or the load too low, for it to
     matter. A step that blocks the loop makes others look saturated, so that is looked for first.
@@ -193,7 +193,7 @@ def _largest(shares: Mapping[str, float]) -> str:
 def _saturated_evidence(station: Station) -> str:
     waits = max(0.0, station.residence - station.own)
     return (
-        f"{station.step} lets {number(station.capacity)}/s pass, whatever arrives (about "
+        f"{station.step} lets {number(station.capacity)}/s pass, whatever arrives ("
         f"{station.slots} at once), and was busy {station.utilisation:.0%} of the time that it had "
         f"work. Up to {station.peak} items were there at once, for {duration(station.residence)} "
         f"on average; {duration(waits)} of that they waited."
