@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from course_lib.rag.scale_out.redis_desk import Answer, Caller, Desk
+from course_lib.rag.scale_out.redis_desk import Desk
+from course_lib.rag.scale_out.redis_desk_parts import Answer, Caller
 from course_lib.rag.scale_out.redis_link import Linked, RedisLink, Script
 from course_lib.rate_limiting.level import require_positive
 from course_lib.rate_limiting.timer import running_loop, timer_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from course_lib.rag.scale_out.redis_desk import Stake
+    from course_lib.rag.scale_out.redis_desk_parts import Stake
 
 __all__ = ["RedisBucketStatistics", "RedisTokenBucket"]
 

@@ -6,118 +6,20 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final
 
 from course_lib.errors import Unavailable
+from course_lib.rag.scale_out.redis_desk_parts import NOTHING, Counts, Stake
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from course_lib.rag.scale_out.redis_desk_parts import Answer, Ask, Caller
 
-    from course_lib.rate_limiting.turn import Turn
-
-__all__ = ["NOTHING", "Answer", "Ask", "Caller", "Counts", "Desk", "Stake"]
+__all__ = ["Desk"]
 
 IDLE_SECONDS: Final = 1.0  # after which the thread ends; the next caller starts another
 BATCH: Final = 128  # callers in one question
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between two tries while the server is away
-
-
-class Stake(NamedTuple):
-    """A weight that the server has put down for this process.
-
-    Attributes:
-        weight: Tokens; 0 for none.
-        at: Microseconds on the server's clock: from when on they may be taken, or when they were.
-        run: The run of the server that knows of it; any other has forgotten.
-    """
-
-    weight: float
-    at: float
-    run: bytes
-
-
-NOTHING: Final = Stake(0, 0.0, b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the server decided.
-
-    Attributes:
-        decided: A letter for each weight: g (granted), r (refused), or w (waits) for the last one.
-        place: From when on (microseconds on the server's clock) the one that waits may come again.
-        run: The run of the server.
-        now: Microseconds on the server's clock.
-    """
-
-    decided: str
-    place: float
-    run: bytes
-    now: float
-
-
-class Ask(Protocol):
-    """The question to the server, put by one thread at a time."""
-
-    def __call__(self, weights: Sequence[float], *, place: Stake, back: Stake) -> Answer:
-        """Return what becomes of `weights`, in order; below 0 for one who does not wait.
-
-        Args:
-            weights: Tokens wanted. None at all give up the `place`.
-            place: Held for the first of them.
-            back: Taken before, and not used.
-
-        Raises:
-            Unavailable: The server did not answer.
-        """
-
-
-class Caller:
-    """Somebody who wants tokens.
-
-    Args:
-        turn: How they are woken.
-        waits: Whether they wait, or want to know at once.
-
-    Attributes:
-        outcome: Granted or not, or the error; None until it is decided.
-        stake: What was granted.
-    """
-
-    __slots__ = ("outcome", "stake", "turn", "waits")
-
-    def __init__(self, turn: Turn, *, waits: bool) -> None:
-        self.turn = turn
-        self.waits = waits
-        self.outcome: bool | Exception | None = None
-        self.stake = NOTHING
-
-    @property
-    def wanted(self) -> float:
-        """Tokens, below 0 if they do not wait."""
-        return self.turn.weight if self.waits else -self.turn.weight
-
-    def result(self) -> bool:
-        """Return whether it was granted, or raise the error."""
-        if isinstance(self.outcome, Exception):
-            raise self.outcome.with_traceback(None)
-        return bool(self.outcome)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a desk has done; see `RedisBucketStatistics`."""
-
-    admitted: int = 0
-    refused: int = 0
-    cancelled: int = 0
-    unlimited: int = 0
-    failed: int = 0
-    outages: int = 0
-    waits: float = 0.0
-    longest_wait: float = 0.0
 
 
 class Desk:
@@ -183,13 +85,13 @@ class Desk:
             self._wake(news=not self._line or bool(self._back))
 
     def close(self) -> None:
-        """Have the thread end as soon as nobody waits; wait for that if nobody does."""
+        """Have the thread end as soon as nobody waits; if nobody does, wait a moment for that."""
         with self._changed:
             thread, self._closed = self._thread, True
             idle = not self._line
             self._changed.notify()
         if thread is not None and idle and self._pid == os.getpid():
-            thread.join()
+            thread.join(IDLE_SECONDS)
 
     def _wake(self, *, news: bool) -> None:
         """See that the thread runs, and tell it if there is something for it to do."""
@@ -205,7 +107,7 @@ class Desk:
         while self._wait_for_work():
             with self._changed:
                 back = self._back[0] if self._back else NOTHING
-                callers = [] if back.weight else list(islice(self._line, BATCH))
+                callers = [] if back.weight else self._first()
                 place = NOTHING if back.weight else self._place
             try:
                 answer = self._ask([each.wanted for each in callers], place=place, back=back)
@@ -226,20 +128,20 @@ class Desk:
     def _wait_for_work(self) -> bool:
         """Wait until the server is to be asked; False if nobody has wanted anything for long."""
         with self._changed:
+            idle = False
             while True:
                 self._drop_who_is_gone()
-                pending = self._line or self._place.weight or self._back
-                if not pending and (self._closed or not self._changed.wait(IDLE_SECONDS)):
-                    if self._line:  # came in this very moment
-                        continue
+                if self._line or self._place.weight or self._back:
+                    left = self._resume - time.monotonic()
+                    to_return = self._back or not self._line
+                    if left <= 0 or (to_return and self._away is None):
+                        return True
+                    self._changed.wait(min(left, self._grace()))
+                elif self._closed or idle:
                     self._thread = None
                     return False
-                left = self._resume - time.monotonic()
-                given_up = not self._line or self._back
-                if pending and (left <= 0 or (given_up and self._away is None)):
-                    return True
-                if pending:
-                    self._changed.wait(min(left, self._grace()))
+                else:
+                    idle = not self._changed.wait(IDLE_SECONDS)
 
     def _drop_who_is_gone(self) -> None:
         """Let those go who were cancelled, whose loop was closed, or whose patience is over."""
@@ -259,6 +161,9 @@ class Desk:
             return threading.TIMEOUT_MAX
         since = max(self._away_since, next(iter(self._line)).turn.arrived)
         return since + self._patience - time.monotonic()
+
+    def _first(self) -> list[Caller]:
+        return [caller for caller in islice(self._line, BATCH) if not caller.turn.gone]
 
     def _take_in(self, callers: list[Caller], answer: Answer) -> None:
         self._place, self._resume = NOTHING, 0.0
