@@ -137,6 +137,7 @@ class Desk:
                     if left <= 0 or (to_return and self._away is None):
                         return True
                     self._changed.wait(min(left, self._grace()))
+                    idle = False
                 elif self._closed or idle:
                     self._thread = None
                     return False

@@ -12,7 +12,7 @@ from scale_support import eventually, excess, fill
 
 from course_lib.errors import Unavailable
 from course_lib.lab.clock import simulate
-from course_lib.rag.scale_out import RedisTokenBucket
+from course_lib.rag.scale_out import RedisTokenBucket, redis_desk
 from course_lib.rag.scale_out.redis_link import RedisLink
 
 KEY = "course:bucket:shared"
@@ -192,10 +192,13 @@ def test_threads_and_event_loops_share_it(bucket):
     assert excess(bucket.log, 1000, 10) < 1e-3
 
 
-def test_its_thread_ends_when_nobody_has_asked_for_a_while(bucket):
+def test_its_thread_ends_when_nobody_has_asked_for_a_while(bucket, monkeypatch):
     """And another is started when somebody does; `close` does not wait for that."""
     bucket = bucket(rate=1000)
+    monkeypatch.setattr(redis_desk, "IDLE_SECONDS", 0.05)
+    assert bucket.acquire()
     eventually(lambda: bucket._desk._thread is None)
+    monkeypatch.setattr(redis_desk, "IDLE_SECONDS", 60)
     assert bucket.acquire()
     thread = bucket._desk._thread
     bucket.close()

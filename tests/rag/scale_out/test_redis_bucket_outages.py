@@ -9,7 +9,7 @@ import pytest
 from scale_support import eventually, fill
 
 from course_lib.errors import Unavailable
-from course_lib.rag.scale_out import RedisTokenBucket
+from course_lib.rag.scale_out import RedisTokenBucket, redis_desk
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -117,8 +117,9 @@ def again(bucket, answers):
     return True
 
 
-def test_cancelled_while_redis_is_away_leaves_nothing(bucket, own_server):
+def test_cancelled_while_redis_is_away_leaves_nothing(bucket, own_server, monkeypatch):
     """No place, no caller, no thread."""
+    monkeypatch.setattr(redis_desk, "IDLE_SECONDS", 0.05)
     bucket = bucket(patience=60)
     own_server.stop()
 
