@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-NAMES = ("async_batch", "rate_limiting", "batching", "caching")
+NAMES = ("async_batch", "rate_limiting", "batching", "caching", "monitoring")
 
 
 def main() -> None:

@@ -174,6 +174,9 @@ class Ledger:
         number: int,
         parent: int | None,
     ) -> None:
+        self.ended += 1
+        if not self._spans.maxlen:
+            return
         start, end, wait = times
         self._spans.append(
             Span(
@@ -188,4 +191,3 @@ class Ledger:
                 self._process,
             )
         )
-        self.ended += 1
