@@ -186,7 +186,7 @@ class Distribution:
                 f"{self.relative_error}: make both with the same"
             )
         mine = self._buckets
-        for index, count in list(other._buckets.items()):
+        for index, count in other._buckets.copy().items():
             mine[index] = mine.get(index, 0) + count
         self._count += other._count
         self._nanoseconds += other._nanoseconds

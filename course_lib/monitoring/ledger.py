@@ -122,12 +122,13 @@ class Ledger:
     def report(self) -> Report:
         """Return what was seen up to now."""
         now = self.clock.now()
-        busy = any(tally.in_flight for tally in self.tallies.values())
+        tallies = self.tallies.copy()  # a run that ends in between may add one
+        busy = any(tally.in_flight for tally in tallies.values())
         end = now if busy else self._last
         first = end if self._first is None else self._first
         seconds = (end - first) / NANO
         return Report(
-            steps={name: each.report(name, end, seconds) for name, each in self.tallies.items()},
+            steps={name: each.report(name, end, seconds) for name, each in tallies.items()},
             seconds=seconds,
             started=first / NANO,
             spans=tuple(self._spans),

@@ -55,8 +55,9 @@ class Measurement:
     ) -> None:
         if self._call is None:
             return
-        # No token: the block may end in another context, if it is in a generator.
-        innermost.set(self._outer)
+        # No token: in a generator, the block may end in another context than it began in.
+        if innermost.get() is self._call:
+            innermost.set(self._outer)
         self._outer = None
         with self._ledger.lock:
             self._ledger.end(self._call, "ok" if error is None else outcome_of(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from course_lib.monitoring.merging import merged
@@ -33,13 +33,13 @@ class Report:
         spans: The calls that ended last, in the order in which their ends were told.
         dropped_spans: Calls that ended, but are no longer among `spans`.
         evicted_runs: Runs of callbacks of which no end was seen before there was no more room for
-            them; they are counted as cancelled nowhere, since nobody knows how they ended.
+            them. They are in no step's figures, since nobody knows how they ended.
     """
 
     steps: Mapping[str, StepReport]
     seconds: float
     started: float = 0.0
-    spans: tuple[Span, ...] = field(default=(), compare=True)
+    spans: tuple[Span, ...] = ()
     dropped_spans: int = 0
     evicted_runs: int = 0
 

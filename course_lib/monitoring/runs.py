@@ -116,11 +116,13 @@ class Runs:
         if isinstance(above, Run):
             above.first = start if above.first is None else min(above.first, start)
             above.last = max(above.last, end)
+        run.task = None  # the call may be referred to for long
 
     def _evict(self) -> None:
         oldest = next(iter(self._runs.values()))
         self._remove(oldest)
         self._ledger.give_up(oldest)
+        oldest.task = None
 
     def _remove(self, run: Run) -> None:
         del self._runs[run.key]

@@ -63,7 +63,9 @@ class Span:
         """
         try:
             span = cls(**state)
-            sound = span.start <= span.end and span.wait >= 0 and span.outcome in OUTCOMES
+            times = all(isinstance(each, int | float) for each in (span.start, span.end, span.wait))
+            sound = times and span.start <= span.end and span.wait >= 0 <= span.id
+            sound = sound and span.outcome in OUTCOMES
         except TypeError:
             sound = False
         if not sound:

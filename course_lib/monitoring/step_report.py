@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from course_lib.monitoring.distribution import Distribution
@@ -51,7 +51,7 @@ class StepReport:
     in_flight: int = 0
     in_flight_nanoseconds: int = 0
     seconds: float = 0.0
-    parents: tuple[str, ...] = field(default=())
+    parents: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:

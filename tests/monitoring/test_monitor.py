@@ -5,6 +5,7 @@ import math
 import sys
 import threading
 import time
+from uuid import uuid4
 
 import pytest
 from monitoring_support import SetClock, figures, spans_of
@@ -155,6 +156,17 @@ def test_a_block_may_end_in_another_context(monitor):
     contextvars.copy_context().run(measured.__enter__)
     contextvars.copy_context().run(measured.__exit__, None, None, None)
     assert figures(monitor.report(), "stream") == (1, 0, 0)
+
+
+def test_a_block_that_ends_elsewhere_leaves_the_blocks_there_alone(monitor):
+    """What is measured after it still has its own parent."""
+    stream = monitor.measure("stream")
+    contextvars.copy_context().run(stream.__enter__)
+    with monitor.measure("request"):
+        stream.__exit__(None, None, None)
+        with monitor.measure("search"):
+            pass
+    assert monitor.report()["search"].parents == ("request",)
 
 
 def test_a_measurement_is_used_once(monitor):
@@ -309,6 +321,26 @@ def test_reports_are_made_while_threads_add_names(monitor):
         for thread in threads:
             thread.join()
     assert counts == sorted(counts)
+
+
+def test_a_run_that_ends_while_another_is_counted_blocks_nothing():
+    """Python may close a forgotten stream, and so end its run, in the middle of any allocation."""
+    run, seconds = uuid4(), 0
+
+    def timer():
+        if seconds:
+            monitor.callback.on_chain_error(GeneratorExit(), run_id=run)
+        return seconds
+
+    monitor = PerformanceMonitor(timer=timer)
+    monitor.callback.on_chain_start(None, {}, run_id=run, name="stream")
+    seconds = 1
+    thread = threading.Thread(target=monitor.record, args=("call", 0.5), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert figures(monitor.report(), "stream") == (1, 0, 1)
+    assert figures(monitor.report(), "call") == (1, 0, 0)
 
 
 def test_the_spans_kept_are_the_last(clock):

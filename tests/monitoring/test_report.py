@@ -197,6 +197,7 @@ def test_without_time_observed_there_is_no_rate():
         {"steps": [{}]},
         {"spans": [{"name": "a"}]},
         {"spans": [{"name": "a", "start": 2.0, "end": 1.0}]},
+        {"spans": [{"name": "a", "start": "1", "end": "2"}]},
         {"spans": [{"name": "a", "start": 1.0, "end": 2.0, "outcome": "fine"}]},
         {"surprise": 1},
     ],
