@@ -63,7 +63,7 @@ class FaissVectorStore(MatrixVectorStore):
         """Bring the index up to a view; return whether it is not ahead of it."""
         if self._epoch > view.epoch:
             return False
-        if self._epoch < view.epoch or self._index.d != view.matrix.shape[1]:
+        if self._epoch < view.epoch:
             self._index = self._built(view)
             self._epoch = view.epoch
         if self._index.ntotal < view.size:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from langchain_core.documents import Document
 
@@ -24,11 +24,13 @@ class View:
 
     Attributes:
         documents: One for each row; more may follow, which belong to later views.
+        places: The row of each id; with more, likewise.
         matrix: Unit vectors, shape (rows, dimension).
         epoch: Changes when rows that were there before are replaced or gone.
     """
 
     documents: list[Document]
+    places: dict[str, int]
     matrix: Floats
     epoch: int
 
@@ -39,24 +41,21 @@ class View:
 
 
 class Rows:
-    """Documents, each with a unit vector, found by id. Every method may be called by any thread.
+    """Documents, each with a unit vector, found by id. Any thread may call any method.
 
     What a view shows is never written again: new rows go behind it, and whoever replaces or drops
-    rows does so in a copy. So searches need no lock, and appending costs no copy but when the
+    rows does so in a copy. So who reads never waits, and appending costs no copy but when the
     matrix is full (it doubles); replacing and dropping copy it, once a call.
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._documents: list[Document] = []
-        self._places: dict[str, int] = {}
+        self._writing = Lock()
         self._room = np.empty((0, 0), np.float32)
-        self._epoch = 0
+        self._view = View([], {}, self._room, 0)
 
     def view(self) -> View:
         """Return what is there now."""
-        with self._lock:
-            return View(self._documents, self._room[: len(self._places)], self._epoch)
+        return self._view
 
     def put(self, documents: list[Document], vectors: Floats) -> None:
         """Add rows; a document whose id is there already takes that row.
@@ -70,62 +69,65 @@ class Rows:
         """
         if not documents:
             return
-        with self._lock:
-            self._check_dimension(vectors.shape[1])
-            places = [self._places.get(_id(document)) for document in documents]
-            old = [i for i, place in enumerate(places) if place is not None]
-            new = [i for i, place in enumerate(places) if place is None]
+        with self._writing:
+            _check_dimension(vectors, self._view.matrix)
+            known = self._view.places
+            old = [i for i, each in enumerate(documents) if _id(each) in known]
+            new = [i for i, each in enumerate(documents) if _id(each) not in known]
             if old:
-                self._begin_epoch(self._room.copy(), list(self._documents))
-            for i in old:
-                self._set(self._places[_id(documents[i])], documents[i], vectors[i])
+                self._replace([documents[i] for i in old], vectors[old])
             self._append([documents[i] for i in new], vectors[new])
 
     def drop(self, ids: Iterable[str] | None) -> None:
         """Remove rows by id (None: all); ids that are not there are passed over."""
-        with self._lock:
-            gone = self._places.keys() if ids is None else self._places.keys() & set(ids)
-            if gone:
-                self._keep(gone)
+        with self._writing:
+            view = self._view
+            gone = set(view.places) if ids is None else view.places.keys() & set(ids)
+            if not gone:
+                return
+            documents = [each for each in view.documents if _id(each) not in gone]
+            self._room = view.matrix[[view.places[_id(each)] for each in documents]]
+            places = {_id(each): row for row, each in enumerate(documents)}
+            self._view = View(documents, places, self._room, view.epoch + 1)
 
     def find(self, ids: Iterable[str]) -> list[Document]:
         """Return the documents with these ids, in this order, without those that are not there."""
-        with self._lock:
-            places = [self._places[each] for each in ids if each in self._places]
-            return [self._documents[place] for place in places]
+        view = self._view
+        rows = (view.places.get(each) for each in ids)
+        return [view.documents[row] for row in rows if row is not None]
 
-    def _keep(self, gone: Collection[str]) -> None:
-        kept = [place for name, place in self._places.items() if name not in gone]
-        kept.sort()
-        self._begin_epoch(self._room[kept], [self._documents[place] for place in kept])
-        self._places = {_id(document): i for i, document in enumerate(self._documents)}
-
-    def _begin_epoch(self, room: Floats, documents: list[Document]) -> None:
-        self._room, self._documents = room, documents
-        self._epoch += 1
+    def _replace(self, documents: list[Document], vectors: Floats) -> None:
+        view = self._view
+        self._room = self._room.copy()
+        replaced = list(view.documents)
+        for document, vector in zip(documents, vectors, strict=True):
+            row = view.places[_id(document)]
+            replaced[row] = document
+            self._room[row] = vector
+        matrix = self._room[: view.size]
+        self._view = View(replaced, dict(view.places), matrix, view.epoch + 1)
 
     def _append(self, documents: list[Document], vectors: Floats) -> None:
-        size = len(self._places)
+        view = self._view
+        size = view.size
         needed = size + len(documents)
         if needed > len(self._room):
             room = np.empty((max(needed, 2 * len(self._room)), vectors.shape[1]), np.float32)
             if size:
-                room[:size] = self._room[:size]
+                room[:size] = view.matrix
             self._room = room
         self._room[size:needed] = vectors
-        self._documents.extend(documents)
-        self._places.update((_id(each), size + i) for i, each in enumerate(documents))
+        view.documents.extend(documents)  # before their places, which others may look up
+        view.places.update((_id(each), size + i) for i, each in enumerate(documents))
+        self._view = View(view.documents, view.places, self._room[:needed], view.epoch)
 
-    def _set(self, place: int, document: Document, vector: Floats) -> None:
-        self._documents[place] = document
-        self._room[place] = vector
 
-    def _check_dimension(self, dimension: int) -> None:
-        if self._places and self._room.shape[1] != dimension:
-            raise ValueError(
-                f"vectors of {dimension} dimensions, in a store of {self._room.shape[1]}: "
-                "embed all documents with one model"
-            )
+def _check_dimension(vectors: Floats, matrix: Floats) -> None:
+    if len(matrix) and matrix.shape[1] != vectors.shape[1]:
+        raise ValueError(
+            f"vectors of {vectors.shape[1]} dimensions, in a store of {matrix.shape[1]}: "
+            "embed all documents with one model"
+        )
 
 
 def _id(document: Document) -> str:

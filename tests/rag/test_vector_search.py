@@ -228,6 +228,34 @@ def test_threads_add_replace_delete_and_search_at_once(kind):
         sys.setswitchinterval(interval)
 
 
+@KINDS
+def test_reading_does_not_wait_for_a_writer(kind):
+    """While a large change is under way, searches and look-ups go on with what was there."""
+    store = kind(GivenEmbedding({}))
+    store.add_vectors(documents("12"), [[1, 0, 0], [0, 1, 0]])
+    with store._rows._writing, ThreadPoolExecutor(1) as pool:
+        found = pool.submit(store.similarity_search_by_vector, [1, 0, 0]).result(timeout=60)
+        assert [each.id for each in found] == ["1", "2"]
+        assert pool.submit(store.get_by_ids, ["2"]).result(timeout=60) == documents("2")
+
+
+@KINDS
+def test_an_earlier_view_keeps_what_it_showed(kind):
+    """Adding, replacing and deleting change no vector and no document of a view."""
+    store = kind(GivenEmbedding({}))
+    store.add_vectors(documents("12"), [[1, 0, 0], [0, 1, 0]])
+    view = store._rows.view()
+    store.add_vectors(documents("3"), [[0, 0, 1]])
+    store.add_vectors(documents("41"), [[0, 1, 0], [0, 0, 1]])
+    store.delete(["2"])
+    assert view.matrix.tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert view.documents[: view.size] == documents("12")
+    assert store._nearest(view, view.matrix[0], 5).places == [0, 1]
+    assert store.get_by_ids(["1", "2", "3", "4"]) == documents("134")
+    found = store.similarity_search_by_vector([0, 0, 1], k=5)
+    assert sorted(each.id for each in found) == ["1", "3", "4"]
+
+
 @pytest.mark.parametrize("factory", ["HNSW32", "IVF8,Flat"])
 def test_approximate_indexes_stand_behind_the_same_interface(factory):
     """They find the text itself, take changes, and filter exactly."""
