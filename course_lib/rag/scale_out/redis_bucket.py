@@ -84,8 +84,9 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
     again at growing distances, 0.5 s at most, while somebody asks.
 
     What it is not: a limit on how many are at work at once. It does not see through what Redis does
-    not know: keys flushed or evicted there, or a fail-over to a copy that lags behind, give out up
-    to a `capacity` too much; the server's clock set forward, as much as that time is worth.
+    not know. Keys flushed or evicted there, or a fail-over to a copy that lags behind, give out up
+    to a `capacity` too much. The server's clock set forward gives out what that time is worth; set
+    back, it stands still until it has caught up.
 
     Sources: GCRA (ITU-T I.371, virtual scheduling), for level and line.
 
