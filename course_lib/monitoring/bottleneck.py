@@ -60,6 +60,18 @@ class Bottleneck:
     stations: Mapping[str, Station]
     sure: bool
 
+    @property
+    def times(self) -> Mapping[str, tuple[float, float]]:
+        """Mean seconds that an item waits for each step, and that each works on it, by name.
+
+        Waits that callers cannot see, such as those inside a provider, are told from the work as
+        far as the calls show it. `lab.plots.stages` draws this.
+        """
+        return {
+            name: (max(0.0, station.residence - station.own), station.own)
+            for name, station in self.stations.items()
+        }
+
     def __str__(self) -> str:
         verdict = f"bottleneck: {self.step}" if self.step else "no bottleneck"
         return f"{verdict}. {self.evidence}" + ("" if self.sure else " (Unsure: too few calls.)")

@@ -2,22 +2,27 @@
 
 from course_lib.lab.plots.bars import bars
 from course_lib.lab.plots.curves import percentiles, versus_model
+from course_lib.lab.plots.from_report import calls_of, durations_of
 from course_lib.lab.plots.heatmap import heatmap
 from course_lib.lab.plots.lanes import lanes
 from course_lib.lab.plots.magnitudes import magnitudes
 from course_lib.lab.plots.over_time import over_time
 from course_lib.lab.plots.picture import Picture, draw
+from course_lib.lab.plots.stages import stages
 from course_lib.lab.plots.timeline import timeline
 
 __all__ = [
     "Picture",
     "bars",
+    "calls_of",
     "draw",
+    "durations_of",
     "heatmap",
     "lanes",
     "magnitudes",
     "over_time",
     "percentiles",
+    "stages",
     "timeline",
     "versus_model",
 ]
