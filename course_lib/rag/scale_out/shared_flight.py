@@ -31,6 +31,7 @@ if not held then
   redis.call('SET', KEYS[1], 'L' .. ARGV[1], 'PX', ARGV[2])
   return 'mine'
 end
+if held == 'L' .. ARGV[1] then return 'mine' end -- asked again: the first answer was lost
 if string.sub(held, 1, 1) == 'R' then return held end
 return 'wait'
 """
@@ -41,7 +42,12 @@ FORGET: Final = """
 local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, 1) == 'R' then redis.call('DEL', KEYS[1]) end
 """
-LAND: Final = IF_MINE + "redis.call('SET', KEYS[1], 'R' .. ARGV[3], 'PX', ARGV[2]) return 1"
+LAND: Final = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= 'L' .. ARGV[1] then return 0 end -- over, and somebody else has begun
+redis.call('SET', KEYS[1], 'R' .. ARGV[3], 'PX', ARGV[2])
+return 1
+"""
 
 
 class SharedFlight(Linked):
@@ -57,9 +63,9 @@ class SharedFlight(Linked):
     part.
 
     - While the lease lives, nobody else computes. It lives as long as the event loop of who
-      computes runs and reaches Redis; when that process is killed or hangs, the lease ends after
-      `lease` seconds at the latest and the next begins. One that only hung may then still finish:
-      its own caller gets its result, the others do not.
+      computes runs and reaches Redis, and Redis is not started anew; when that process is killed
+      or hangs, the lease ends after `lease` seconds at the latest and the next begins. One that
+      only hung may then still finish: its own caller gets its result, the others do not.
     - An error is raised where it came up, and is nobody else's: the next who waits tries itself.
       A computation that is cancelled lets the next begin at once.
     - For `keep` seconds, also who comes later gets that result, though it was invalidated in the
@@ -81,7 +87,7 @@ class SharedFlight(Linked):
         received: Values that another process had computed.
         alone: Computed without a lease: Redis was away, or what is there could not be read.
         unwritten: Computed with one, and not left for others: the codec could not write the value,
-            the lease was over, or Redis was away by then.
+            somebody else had begun meanwhile, or Redis was away by then.
 
     Raises:
         ValueError: An argument is out of range.

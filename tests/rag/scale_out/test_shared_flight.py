@@ -173,6 +173,27 @@ def test_a_lease_that_was_lost_leaves_nothing_for_others(flight, client):
     assert flight.unwritten == 1
 
 
+def test_a_lease_that_ended_unnoticed_does_no_harm(flight, client):
+    """Redis was started anew, and nobody else has begun: the result is there for the others."""
+    calls = []
+
+    async def main():
+        async def compute():
+            client.delete(KEY)
+            return "value"
+
+        return [await flight.run("k", compute), await flight.run("k", computation(calls))]
+
+    assert asyncio.run(main()) == ["value"] * 2
+    assert (calls, flight.unwritten) == ([], 0)
+
+
+def test_a_lease_asked_for_twice_is_ones_own(flight):
+    """As when a connection breaks before the answer comes."""
+    for token, said in (("a", b"mine"), ("a", b"mine"), ("b", b"wait")):
+        assert asyncio.run(flight._on_entry(KEY, token)) == said
+
+
 def test_what_cannot_be_read_is_computed(flight, client):
     """What another version left does no harm."""
     client.set(KEY, "R{nonsense")
