@@ -28,11 +28,13 @@ def index(handbook):
 
 
 def test_the_handbook_is_there(handbook):
-    """At least 80 passages in order of id, and 30 questions, half of them paraphrases."""
-    assert len(handbook) >= 80
+    """200 passages in order of id, and 60 questions with answers, half of them paraphrases."""
+    assert len(handbook) >= 200
     assert [passage.id for passage in handbook] == sorted(passage.id for passage in handbook)
     questions = load_questions(handbook)
-    assert len(questions) >= 30
+    assert len(questions) >= 60
+    assert all(question.answer for question in questions)
+    assert len({question.text for question in questions}) == len(questions)
     paraphrases = [question for question in questions if question.kind == "paraphrase"]
     assert len(paraphrases) * 2 >= len(questions)
 
@@ -75,6 +77,10 @@ def test_a_broken_file_is_refused(tmp_path, text, reason):
         ('text = "t"\nkind = "hard"\npassages = ["a"]', "kind is one of"),
         ('text = "t"\nkind = "lexical"\npassages = []', "at least one passage"),
         ('text = "t"\nkind = "lexical"\npassages = ["b"]', "there is no passage 'b'"),
+        (
+            'text = "t"\nkind = "lexical"\npassages = ["a"]\nanswer = "x"',
+            "no passage holds its answer 'x'",
+        ),
     ],
 )
 def test_a_broken_question_is_refused(tmp_path, fields, reason):

@@ -8,12 +8,13 @@ A Markdown file is a topic, a second-level heading a passage:
 
     Paragraphs.
 
-Questions are a TOML file of `[[question]]` tables with `text`, `kind` and `passages` (ids).
+Questions are a TOML file of `[[question]]` tables with `text`, `kind`, `passages` (ids) and, where
+answers are to be measured as well, `answer`.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,11 +53,13 @@ class Question:
         text: The question.
         kind: "lexical" if it shares words with its answer, "paraphrase" if it avoids them.
         passages: Ids of the passages that answer it.
+        answer: A phrase from one of them that a good answer quotes; "" if none was written down.
     """
 
     text: str
     kind: str
     passages: tuple[str, ...]
+    answer: str = ""
 
 
 def load_passages(folder: Path = CORPUS) -> tuple[Passage, ...]:
@@ -121,22 +124,28 @@ def load_questions(passages: Iterable[Passage], folder: Path = CORPUS) -> tuple[
         folder: Where the file is.
 
     Raises:
-        ValueError: A question breaks the format, or names a passage that is not there.
+        ValueError: A question breaks the format, names a passage that is not there, or has an answer
+            that none of its passages holds.
     """
     tables = tomllib.loads((folder / "questions.toml").read_text(encoding="utf-8"))
-    known = {passage.id for passage in passages}
+    known = {passage.id: passage.text for passage in passages}
     return tuple(_question(table, known) for table in tables.get("question", []))
 
 
-def _question(table: dict[str, Any], known: set[str]) -> Question:
+def _question(table: dict[str, Any], known: Mapping[str, str]) -> Question:
     try:
-        question = Question(table["text"], table["kind"], tuple(table["passages"]))
+        text, kind, passages = table["text"], table["kind"], tuple(table["passages"])
     except KeyError as error:
         raise ValueError(f"question {table.get('text', '')!r} needs {error}") from None
+    question = Question(text, kind, passages, table.get("answer", ""))
     if question.kind not in KINDS:
         raise ValueError(f"question {question.text!r}: kind is one of {', '.join(KINDS)}")
     if not question.passages:
         raise ValueError(f"question {question.text!r}: name at least one passage")
-    if unknown := sorted(set(question.passages) - known):
+    if unknown := sorted(set(question.passages) - set(known)):
         raise ValueError(f"question {question.text!r}: there is no passage {unknown[0]!r}")
+    if not any(question.answer in known[name] for name in question.passages):
+        raise ValueError(
+            f"question {question.text!r}: no passage holds its answer {question.answer!r}"
+        )
     return question
