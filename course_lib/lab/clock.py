@@ -222,7 +222,10 @@ def _wind_up(loop: VirtualLoop) -> None:
         except SimulationError:
             continue  # a clean-up that waits for ever is cancelled, too
         return
-    names = ", ".join(task.get_name() for task in loop.waiting())
+    left = loop.waiting()
+    for task in left:
+        _keep_for_ever(task.get_coro())
+    names = ", ".join(task.get_name() for task in left)
     raise SimulationError(f"Tasks ignored that they were cancelled: {names}. Let them end.")
 
 
@@ -236,6 +239,15 @@ def _cancel(loop: VirtualLoop, tasks: list[asyncio.Task[Any]]) -> None:
             loop.call_exception_handler(
                 {"message": "Task failed while it was cancelled", "exception": error, "task": task}
             )
+
+
+def _keep_for_ever(coroutine: object) -> None:
+    """Let nothing ever delete a coroutine that catches whatever ends it.
+
+    To delete it is to raise `GeneratorExit` in it; it would catch that, too, and without a loop that
+    runs there is nothing left that it could wait for: it would go round and round for ever.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
 
 
 def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:

@@ -5,6 +5,8 @@ import contextvars
 import logging
 import math
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -177,6 +179,36 @@ def test_tasks_that_ignore_cancellation_are_reported():
         simulate(main)
     patient = False
     main.task._log_destroy_pending = False  # it is left pending, which asyncio would log
+
+
+def test_a_task_that_catches_everything_does_not_go_on_when_it_is_deleted():
+    """Deleting it would raise in it once more, and it would spin for ever where nothing waits."""
+    program = """
+import asyncio, gc
+from course_lib.lab import simulate
+
+async def mule():
+    queue = asyncio.Queue()
+    while True:
+        try:
+            await queue.get()
+        except BaseException:
+            continue
+
+async def main():
+    asyncio.ensure_future(mule())
+    await asyncio.sleep(1)
+
+try:
+    simulate(main)
+except Exception as error:
+    print(type(error).__name__)
+gc.collect()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (run.stdout, run.returncode) == ("SimulationError\n", 0), run.stderr
 
 
 def test_an_endless_synchronous_loop_ends_the_simulation():

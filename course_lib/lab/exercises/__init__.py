@@ -5,16 +5,16 @@ does (calls made, peak in flight, makespan against the bound), in virtual time w
 possible, so that the score card is exact and the same on every machine.
 """
 
-from course_lib.lab.exercises import async_batch, caching, rate_limiting
+from course_lib.lab.exercises import async_batch, batching, caching, rate_limiting
 from course_lib.lab.exercises.card import ScoreCard
 from course_lib.lab.exercises.engine import Exercise, Hint
 from course_lib.lab.exercises.solution import Solution
 
 __all__ = ["EXERCISES", "Exercise", "Hint", "ScoreCard", "Solution", "exercise"]
 
-EXERCISES = {
-    each.id: each for each in (*async_batch.EXERCISES, *rate_limiting.EXERCISES, *caching.EXERCISES)
-}
+_NOTEBOOKS = (async_batch, rate_limiting, batching, caching)
+
+EXERCISES = {each.id: each for notebook in _NOTEBOOKS for each in notebook.EXERCISES}
 """All exercises by id."""
 
 
