@@ -1,0 +1,908 @@
+# %% [markdown]
+# # 3 · Batching strategies
+#
+# Ten thousand items, a few slow ones among them, and a provider that works on eight at once: keep every place busy, and give each item its own answer.
+#
+# ## What you'll do
+#
+# - send ten thousand questions at once, and look at what piles up where
+# - watch chunks wait for their slowest item, and replace them by a window that slides
+# - find the barrier inside a chain, and take it out
+# - let batch sizes follow the load of this machine, then follow the service, and compare
+# - build a loop that answers many callers in batches, urgent ones first, and survives its errors
+#
+# ## What you'll learn
+#
+# - makespan, its lower bound, and why a sliding window stays close to it
+# - what head-of-line blocking costs, by the spread of the latencies
+# - which signal shows that a service is full
+# - what ageing, bisection and micro-batching are for
+#
+# ## What you'll need
+#
+# | What | How much | Notes |
+# | --- | --- | --- |
+# | Notebooks 1 and 2 | necessary | [Async batches](01_async_batch.ipynb), [Concurrency and rate limits](02_rate_limiting.ipynb) |
+# | `heapq`, `asyncio.Queue` | helpful | [Queues](https://docs.python.org/3/library/asyncio-queue.html) |
+# | Account, key, network | none | the provider runs on this machine |
+# | Time | 75 to 90 minutes | a run of all cells takes seconds |
+
+# %%
+import asyncio
+import heapq
+import itertools
+import random
+import tracemalloc
+from dataclasses import dataclass, field
+
+import psutil
+
+from course_lib import lab, service
+from course_lib.async_batch import ServiceClient, as_runnable
+from course_lib.batching import CpuSignal, LatencySignal, MicroBatcher, PriorityBatchProcessor
+from course_lib.batching import adaptive_batch, amap, batch_in_chunks
+from course_lib.lab import VirtualProvider, exercise, plots, predict, simulate
+
+# %%
+LATENCY = service.Latency.constant(0.02)
+
+provider = service.start(latency=LATENCY)
+print("the provider takes any number of calls at once, for now")
+
+
+# %%
+def now():
+    return asyncio.get_running_loop().time()
+
+
+# %% [markdown]
+# ## All at once
+#
+# Notebook 1 started all calls together. Now there are ten thousand, and the provider works on a hundred at a time. **Predict**: how many of them wait in the provider's queue?
+
+# %%
+MANY, SLOTS = 10_000, 100
+waiting = predict("questions in the provider's queue", ..., "")  ### SOLUTION: 9_900
+waiting
+
+
+# %%
+async def all_at_once(provider, items):
+    return await asyncio.gather(*(provider.search(f"question {item}") for item in items))
+
+
+# %%
+def weighed(program):
+    provider = VirtualProvider(latency=LATENCY, capacity=service.Capacity(SLOTS))
+    tracemalloc.start()
+    simulate(lambda: program(provider, range(MANY)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return provider.ledger(), peak / 1e6
+
+
+# %%
+flood, flood_mb = weighed(all_at_once)
+waiting.reveal(flood.peak_in_flight - flood.peak_working)
+
+# %% [markdown]
+# Each of them holds a task here and a place in the queue there, and the last one has waited for all the others: long enough for a timeout, after which the provider works for nobody.
+#
+# `max_concurrency` bounds the *calls*. And what is made for them? **Predict** how many tasks there are when the first of two thousand calls starts, with `max_concurrency=10`:
+
+# %%
+tasks = predict("tasks, 2,000 questions, max_concurrency=10", ..., "")  ### SOLUTION: 2_001
+tasks
+
+# %%
+seen = []
+
+
+async def look_round(item):
+    if not seen:
+        seen.append(len(asyncio.all_tasks()))
+
+
+# %%
+async def two_thousand():
+    await as_runnable(look_round).abatch(range(2_000), {"max_concurrency": 10})
+
+
+simulate(two_thousand)
+tasks.reveal(seen[0])
+
+# %% [markdown]
+# `abatch` makes a task for every item before the first one runs, and it needs to know how many there are: a generator, or a file read line by line, is refused.
+
+# %%
+try:
+    await as_runnable(look_round).abatch(number for number in range(3))
+except TypeError as error:
+    print(error)
+
+# %% [markdown]
+# ## Chunks
+#
+# The usual remedy: cut the list into chunks, and run one chunk after the other. Forty-eight questions, eight at once; most are quick, some are slow.
+
+# %%
+ITEMS, LIMIT = 48, 8
+SPREAD = service.Latency.lognormal(p50=0.1, p99=1.0, seed=5)
+
+
+# %%
+async def drain(results):
+    return [outcome.value async for outcome in results]
+
+
+def on_spread(batch, **limit):
+    provider = VirtualProvider(latency=SPREAD)
+    run = simulate(lambda: drain(batch(provider.search, range(ITEMS), ordered=True, **limit)))
+    return run, provider.ledger()
+
+
+# %%
+chunks, chunks_ledger = on_spread(batch_in_chunks, size=LIMIT)
+plots.timeline(chunks_ledger.calls, title="Chunks of 8")
+
+# %% [markdown]
+# Each bar is a call. The white in each row is a place that stands empty while its chunk waits for the slowest: **head-of-line blocking**. No program with eight places can be faster than all the work divided by eight, nor than the longest call: that is the *lower bound* of the makespan.
+
+
+# %%
+def bound(seconds, limit):
+    return max(*seconds, sum(seconds) / limit)
+
+
+lengths = [call.end - call.start for call in chunks_ledger.calls]
+print(f"chunks: {chunks.seconds:.2f} s, lower bound {bound(lengths, LIMIT):.2f} s")
+
+# %% [markdown]
+# ### How much, by the spread
+#
+# A chunk lasts as long as its slowest item. When the latencies are exponential, the slowest of ten lasts $1 + \frac{1}{2} + \dots + \frac{1}{10}$ times the mean: the tenth harmonic number. **Predict**: how many times longer than needed are chunks of ten?
+
+# %%
+longer = predict("times longer than the bound", ..., "x")  ### SOLUTION: 2.93
+longer
+
+# %%
+draw = random.Random(3)
+exponential = [draw.expovariate(10) for _ in range(10_000)]
+in_tens = sum(max(exponential[at : at + 10]) for at in range(0, 10_000, 10))
+longer.reveal(round(in_tens / bound(exponential, 10), 2))
+
+
+# %% [markdown]
+# Other latencies, other sizes; each cell is a batch of 200 items in virtual time, against the bound for as many places:
+
+
+# %%
+def draws(make, count=200):
+    draw = random.Random(1)
+    return [make(draw) for _ in range(count)]
+
+
+SPREADS = {
+    "constant": draws(lambda draw: 0.1),
+    "lognormal, narrow": draws(lambda draw: draw.lognormvariate(-2.3, 0.5)),
+    "lognormal, wide": draws(lambda draw: draw.lognormvariate(-2.3, 1.0)),
+    "exponential": draws(lambda draw: draw.expovariate(10)),
+    "heavy tail": draws(lambda draw: 0.05 * draw.paretovariate(1.5)),
+}
+
+
+# %%
+def ratio(batch, seconds, **limit):
+    async def call(item):
+        await asyncio.sleep(seconds[item])
+
+    run = simulate(lambda: drain(batch(call, range(len(seconds)), **limit)))
+    return run.seconds / bound(seconds, *limit.values())
+
+
+# %%
+SIZES = [2, 5, 10, 20, 50]
+
+
+def grid(batch, name):
+    return [[ratio(batch, each, **{name: size}) for size in SIZES] for each in SPREADS.values()]
+
+
+def picture(values, title, x):
+    labels = {"rows": list(SPREADS), "columns": list(map(str, SIZES))}
+    return plots.heatmap(values, title=title, x=x, y="latencies", **labels)
+
+
+# %%
+by_chunks = grid(batch_in_chunks, "size")
+worst = max(itertools.chain(*by_chunks))
+picture(by_chunks, f"Chunks take up to {worst:.1f}x the bound", "items in a chunk")
+
+# %% [markdown]
+# With constant latencies chunks cost nothing: that is why they pass their tests. The more the latencies spread, and the larger the chunk, the more places stand empty.
+#
+# ### Exercise 3.1: a window that slides
+#
+# Write `window(search, queries, limit)`: at most `limit` calls in flight, and the next starts as soon as *any* of them ends, in the order given. `queries` is any iterable, perhaps without an end: take from it only what you have a place for. Return the answers in order; if a call fails, cancel the others and let the error through. About 9 lines.
+
+
+# %% tags=["exercise"] exercise="3.1"
+async def window(search, queries, limit):
+    ### BEGIN SOLUTION
+    answers, source = {}, enumerate(queries)
+
+    async def worker():
+        for number, query in source:
+            answers[number] = await search(query)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(worker())
+    return [answers[number] for number in range(len(answers))]
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+await exercise("3.1").check(window)
+
+# %% [markdown]
+# ### `amap`
+#
+# The window of this course is `amap`. It takes any Runnable or coroutine function and any iterable, also an asynchronous one, and gives an `Outcome` for each item as it ends: its index, its value or error, how long it waited and how long it ran. The same forty-eight questions:
+
+# %% tags=["readme"]
+slid, slid_ledger = on_spread(amap, limit=LIMIT)
+plots.timeline(slid_ledger.calls, title="A sliding window of 8")
+
+# %%
+print(
+    f"chunks {chunks.seconds:.2f} s, window {slid.seconds:.2f} s, {bound(lengths, 8):.2f} s bound"
+)
+assert slid.value == chunks.value and slid.seconds < chunks.seconds
+
+# %%
+by_window = grid(amap, "limit")
+worst_window = max(itertools.chain(*by_window))
+picture(by_window, f"The window takes at most {worst_window:.1f}x the bound", "places")
+
+# %% [markdown]
+# What remains is the end of the batch, when there is nothing left to fill a free place with. Graham proved in 1966 that it cannot be much: any window is done after at most the bound and once more the longest item.
+
+# %%
+assert all(value < 2 for row in by_window for value in row)
+assert worst_window < worst
+
+# %% [markdown]
+# And it holds what is in flight, not what is to come:
+
+
+# %%
+async def through_amap(provider, items):
+    questions = (f"question {item}" for item in items)
+    async for outcome in amap(provider.search, questions, limit=SLOTS):
+        outcome.value
+
+
+# %%
+steady, steady_mb = weighed(through_amap)
+print(f"all at once: {flood_mb:.0f} MB, {flood.peak_in_flight:,} at the provider")
+print(f"amap: {steady_mb:.1f} MB (the provider's notes, mostly), {steady.peak_in_flight} there")
+assert steady.answered == flood.answered and steady_mb < flood_mb / 3
+
+# %% [markdown]
+# ## A chain has barriers, too
+#
+# Three steps, each with its slow moments. **Predict**: the longest of forty-eight items takes its time, but most are quick. When does `chain.abatch` give you the first result?
+
+# %%
+first = predict("seconds until the first result of chain.abatch", ...)  ### SOLUTION: 5
+first
+
+
+# %%
+def three_steps():
+    provider = VirtualProvider(latency=SPREAD)
+    step = as_runnable(provider.search)
+    return step | step | step
+
+
+# %%
+async def by_abatch():
+    await three_steps().abatch(range(ITEMS), {"max_concurrency": LIMIT})
+    return [now()] * ITEMS  # all of them, when the last is done
+
+
+async def by_amap():
+    return [now() async for _ in amap(three_steps(), range(ITEMS), limit=LIMIT)]
+
+
+# %%
+at_once = simulate(by_abatch).value
+flowing = simulate(by_amap).value
+first.reveal(round(at_once[0], 2))
+
+
+# %%
+def staircase(times):
+    return [0, *times], list(range(len(times) + 1))
+
+
+gain = f"{flowing[0]:.2f} s instead of {at_once[0]:.2f} s"
+plots.over_time(
+    {"chain.abatch": staircase(at_once), "amap(chain)": staircase(flowing)},
+    title=f"Items that flow: the first result after {gain}",
+    y="results there",
+)
+
+# %% [markdown]
+# **Explain.** `RunnableSequence.abatch` runs the first step for the *whole* batch, then the second, then the third: two more barriers, each waiting for its slowest item. An item that is quick stands still meanwhile. `amap(chain)`, or a `gather` over `chain.ainvoke`, lets each item go through all steps at its own pace.
+#
+# Two more things about batches of chains that are easily missed. With `return_exceptions=True` it takes a *cancellation* for an error like any other: a timeout round it is swallowed, and whoever waits gets a list that looks like a result:
+
+
+# %%
+async def with_timeout():
+    async with asyncio.timeout(0.05):
+        return await three_steps().abatch(range(3), return_exceptions=True)
+
+
+simulate(with_timeout).value
+
+
+# %%
+async def window_with_timeout():
+    async with asyncio.timeout(0.05):
+        return await drain(amap(three_steps(), range(3), limit=3, return_exceptions=True))
+
+
+try:
+    simulate(window_with_timeout)
+except TimeoutError:
+    print("amap: TimeoutError, as asked for")
+
+# %% [markdown]
+# And leaving early: whoever needs only the first good answer breaks out of the loop. Who tells the others?
+
+
+# %%
+async def first_only(provider):
+    batch = as_runnable(provider.search).abatch_as_completed(range(40), {"max_concurrency": 4})
+    async for _ in batch:
+        break
+    await asyncio.sleep(10)
+
+
+async def first_of_window(provider):
+    async with amap(provider.search, range(40), limit=4) as outcomes:
+        async for _ in outcomes:
+            break
+    await asyncio.sleep(10)
+
+
+# %%
+def calls_made(program):
+    provider = VirtualProvider(latency=LATENCY)
+    simulate(lambda: program(provider))
+    return provider.ledger().requests
+
+
+left_going, stopped = calls_made(first_only), calls_made(first_of_window)
+print(f"calls made for one answer: abatch_as_completed {left_going}, amap {stopped}")
+assert stopped < left_going == 40
+
+# %% [markdown]
+# ### Against the real provider
+#
+# Three hundred questions over HTTP, and one call in twenty fails. `amap` tries those again, and while an item waits for its next attempt somebody else has its place. The provider's ledger says whether the sums are right.
+
+# %%
+COUNT = 300
+provider.configure(faults=service.Faults(error=0.05, seed=1))
+
+
+async def with_faults():
+    async with ServiceClient(provider.url) as client:
+        questions = lab.questions(COUNT)
+        return [each async for each in amap(client.search, questions, limit=20, attempts=5)]
+
+
+# %%
+try:
+    real = await lab.measure(with_faults, provider=provider)
+finally:
+    provider.configure(faults=None)
+outcomes, attempts = real.value, sum(outcome.attempts for outcome in real.value)
+print(f"{len(outcomes)} outcomes, {attempts} attempts, {real.ledger.errors} of them failed")
+
+# %%
+assert sorted(outcome.index for outcome in outcomes) == list(range(COUNT))
+assert attempts == real.ledger.requests == COUNT + real.ledger.errors
+assert real.peak_in_flight <= 20
+
+# %% [markdown]
+# ## How large a batch? Ask the right one
+#
+# A limit of eight was given above. Often nobody gives it, and programs look for a signal. The one at hand is the load of the processor: `psutil.cpu_percent()`. It is often called without an interval, and then it tells the load since it was last called. What does it say to a program that computes, and calls it again and again?
+
+# %%
+readings = [psutil.cpu_percent() for _ in range(200)]
+idle = sum(reading == 0.0 for reading in readings)
+print(f"this core is busy; more than half of the readings say it is idle: {idle > 100}")
+
+# %% [markdown]
+# The counters behind it move in steps, and between two steps there is nothing to see. `CpuMeter` of this course waits until there is. But suppose it is read well: what does a program that waits for a service read? The time that this process computed, in a run against the real provider:
+
+
+# %%
+async def hundred():
+    async with ServiceClient(provider.url) as client:
+        return await drain(amap(client.search, lab.questions(100), limit=4))
+
+
+run = await lab.measure(hundred, provider=provider)
+load = run.cpu / run.seconds / psutil.cpu_count()
+print(f"less than half of this machine was busy: {load < 0.5}")
+
+# %% [markdown]
+# So it will read "idle" and double its chunks, whatever the service does. And the service may be full: this one works on eight at once, has room for eight more to wait, and refuses the rest. The signal is to find the eight. `LatencySignal` looks at the service instead: at answers a second, divided by their latency.
+
+# %%
+FULL_AT_8 = service.Capacity(slots=8, queue=8)
+
+
+async def adapt(provider, signal, history):
+    batch = adaptive_batch(provider.search, range(800), signal=signal, return_exceptions=True)
+    async for _ in batch:
+        history.append((now(), signal.size))
+
+
+# %%
+def adapted(signal):
+    history = []
+    provider = VirtualProvider(latency=service.Latency.constant(0.1), capacity=FULL_AT_8)
+    run = simulate(lambda: adapt(provider, signal, history))
+    return run.seconds, provider.ledger(), history
+
+
+# %%
+signals = {
+    "CPU, idle": adapted(CpuSignal(most=64, load=lambda: load)),
+    "CPU, busy neighbour": adapted(CpuSignal(most=64, load=lambda: 0.95)),
+    "latency": adapted(LatencySignal(most=64)),
+}
+
+# %%
+sizes = {name: tuple(zip(*history, strict=True)) for name, (_, _, history) in signals.items()}
+ends = max(times[-1] for times, _ in sizes.values())
+plots.over_time(
+    {name: ([*times, ends], [*size, size[-1]]) for name, (times, size) in sizes.items()},
+    title="Only the latency finds the eight places of the service",
+    y="items in a chunk",
+    bound=("capacity", ([0, ends], [8, 8])),
+)
+
+
+# %%
+async def fixed(provider):
+    return await drain(amap(provider.search, range(800), limit=8, return_exceptions=True))
+
+
+full = VirtualProvider(latency=service.Latency.constant(0.1), capacity=FULL_AT_8)
+seconds = simulate(lambda: fixed(full)).seconds
+
+
+# %%
+def row(name, seconds, ledger):
+    return [name, f"{ledger.answered}", f"{ledger.rejected}", f"{ledger.answered / seconds:.0f}/s"]
+
+
+rows = [row(name, seconds, ledger) for name, (seconds, ledger, _) in signals.items()]
+rows.append(row("a window of 8", seconds, full.ledger()))
+lab.Table(["chunk size by", "answered", "refused", "answers a second"], rows)
+
+# %% [markdown]
+# The load of this machine says how busy *this machine* is. It is the right signal for work that this machine computes. A refusal takes no time and no CPU: to this signal it looks like speed. And when something else keeps the machine busy, it makes the program slow for nothing. The service's own latency and answers show where its places end.
+
+# %%
+_, by_cpu, _ = signals["CPU, idle"]
+_, by_latency, _ = signals["latency"]
+assert by_latency.answered > by_cpu.answered and by_latency.rejected < by_cpu.rejected / 5
+assert full.ledger().rejected == 0
+
+# %% [markdown]
+# ## Urgent ones first
+#
+# Many callers, and a service that takes batches. The urgent ones should go first. As it is usually written, with a heap, and an `add` that starts the work:
+
+
+# %%
+class HandMade:
+    def __init__(self, process_batch, size=4):
+        self.process_batch, self.size = process_batch, size
+        self.heap, self.busy = [], False
+
+    async def add(self, item, priority=0):
+        heapq.heappush(self.heap, (-priority, item))
+        if not self.busy:
+            await self.process()
+
+    async def process(self):
+        self.busy = True
+        while self.heap:
+            count = min(self.size, len(self.heap))
+            await self.process_batch([heapq.heappop(self.heap)[1] for _ in range(count)])
+        self.busy = False
+
+
+# %%
+class Service:
+    def __init__(self):
+        self.batches = []
+
+    async def process(self, items):
+        self.batches.append(items)
+        await asyncio.sleep(0.1)
+        if "bad" in items:
+            raise ValueError("a bad item in the batch")
+        return [f"answer to {item}" for item in items]
+
+
+# %% [markdown]
+# Twelve items, three levels of priority, batches of four. **Predict**: how many batches?
+
+# %%
+batches = predict("batches for twelve items, four at a time", ..., "")  ### SOLUTION: 12
+batches
+
+# %%
+twelve = [(f"{level}{number}", "abc".index(level)) for number in range(4) for level in "abc"]
+
+
+async def add_twelve(desk):
+    for item, priority in twelve:
+        await HandMade.add(desk, item, priority)
+    return desk
+
+
+# %%
+by_hand = Service()
+simulate(lambda: add_twelve(HandMade(by_hand.process)))
+batches.reveal(len(by_hand.batches))
+
+# %%
+by_hand.batches
+
+# %% [markdown]
+# Batches of one, in the order in which they came: `add` works off the heap before the second item is in it. And the callers got no results. When they come all at once, the first one works for everybody:
+
+
+# %%
+async def when_back(desk, item, priority):
+    await desk.add(item, priority)
+    return round(now(), 3)
+
+
+async def together(desk):
+    return await asyncio.gather(*(when_back(desk, *each) for each in twelve))
+
+
+# %%
+back = simulate(lambda: together(HandMade(Service().process))).value
+print(f"the first caller is back after {back[0]} s, the others after {max(back[1:])} s")
+assert back[0] > 0.1 and max(back[1:]) == 0
+
+# %% [markdown]
+# Equal priorities compare the *items*, and dictionaries cannot be compared:
+
+
+# %%
+async def two_dictionaries(desk):
+    desk.busy = True  # as if a batch were in flight
+    await desk.add({"text": "one"})
+    await desk.add({"text": "two"})
+
+
+try:
+    simulate(lambda: two_dictionaries(HandMade(Service().process)))
+except TypeError as error:
+    print(error)
+
+# %% [markdown]
+# And one error stops the desk for good: the flag stays set, so nobody starts the work again.
+
+
+# %%
+async def after_an_error(desk):
+    await asyncio.gather(desk.add("bad"), desk.add("one"), return_exceptions=True)
+    for number in range(5):
+        await desk.add(f"later {number}")
+    await asyncio.sleep(60)
+    return len(desk.heap)
+
+
+stuck = simulate(lambda: after_an_error(HandMade(Service().process))).value
+print(f"a minute later, {stuck} items wait, and nobody will come for them")
+
+# %% [markdown]
+# ### Exercise 3.2: one loop that answers everybody
+#
+# Callers put an `Entry` into a queue and wait for its `answer`, a future; one loop serves them all. Write `serve(queue, process_batch, size)`, which runs until it is cancelled: take the first entry, take what else waits, up to `size`, but wait for no company; give each caller its own result. An error, also a wrong number of results, goes to the callers of that batch, and the loop goes on. A caller may have left: then `answer.done()`. About 14 lines.
+
+
+# %%
+@dataclass(order=True)
+class Entry:
+    rank: tuple  # (-priority, number): equals in the order they came, items never compared
+    item: object = field(compare=False)
+    answer: asyncio.Future = field(compare=False)
+
+
+# %% tags=["exercise"] exercise="3.2"
+async def serve(queue, process_batch, size):
+    ### BEGIN SOLUTION
+    while True:
+        batch = [await queue.get()]
+        while len(batch) < size and not queue.empty():
+            batch.append(queue.get_nowait())
+        try:
+            results = await process_batch([entry.item for entry in batch])
+            pairs = list(zip(batch, results, strict=True))
+        except Exception as error:
+            pairs = [(entry, error) for entry in batch]
+        for entry, result in pairs:
+            if not entry.answer.done():
+                failed = isinstance(result, Exception)
+                (entry.answer.set_exception if failed else entry.answer.set_result)(result)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+await exercise("3.2").check(serve)
+
+# %% [markdown]
+# ### Exercise 3.3: a bad item fails alone
+#
+# In that loop, a bad item still takes its whole batch along. Which one was it? Halve the batch, and call again: the half that fails is halved again. Write `isolate(process_batch, items)`: it returns a list with the result of each item, or its `ValueError`. Other errors are nobody's fault: let them through. About 8 lines.
+
+
+# %% tags=["exercise"] exercise="3.3"
+async def isolate(process_batch, items):
+    ### BEGIN SOLUTION
+    try:
+        return await process_batch(items)
+    except ValueError as error:
+        if len(items) == 1:
+            return [error]
+    half = len(items) // 2
+    first = await isolate(process_batch, items[:half])
+    return first + await isolate(process_batch, items[half:])
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+await exercise("3.3").check(isolate)
+
+# %% [markdown]
+# ### `PriorityBatchProcessor`
+#
+# It does both, and has what else such a loop needs: a bounded queue, several batches in flight, ageing, and an end that loses nobody. The same twelve:
+
+
+# %%
+async def submit_twelve(service):
+    async with PriorityBatchProcessor(service.process, batch_size=4) as desk:
+        return await asyncio.gather(*(desk.submit(*each) for each in twelve))
+
+
+# %%
+ordered = Service()
+answers = simulate(lambda: submit_twelve(ordered)).value
+ordered.batches
+
+# %%
+assert answers == [f"answer to {item}" for item, _ in twelve]
+assert [len(batch) for batch in ordered.batches] == [4, 4, 4]
+
+
+# %% [markdown]
+# One bad item among twelve, and dictionaries of equal priority:
+
+
+# %%
+async def with_a_bad_one(service):
+    items = ["bad", *({"text": number} for number in range(11))]
+    async with PriorityBatchProcessor(service.process, batch_size=4) as desk:
+        tasks = [desk.submit(item) for item in items]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# %%
+bad, *good = simulate(lambda: with_a_bad_one(Service())).value
+print(f"failed: {bad!r}; answered: {sum(isinstance(each, str) for each in good)}")
+assert isinstance(bad, ValueError) and len(good) == 11
+
+# %% [markdown]
+# ### Starvation, and ageing
+#
+# For twenty seconds more urgent work comes in than the service can do. Now and then there is an ordinary item. How long does it wait?
+
+
+# %%
+async def ordinary(desk, waits):
+    start = now()
+    await desk.submit("ordinary")
+    waits.append((start, now() - start))
+
+
+async def overload(ageing, waits):
+    async with (
+        PriorityBatchProcessor(Service().process, batch_size=4, ageing=ageing) as desk,
+        asyncio.TaskGroup() as group,
+    ):
+        for number in range(1_000):
+            group.create_task(desk.submit("urgent", priority=1))
+            if number % 50 == 0:
+                group.create_task(ordinary(desk, waits))
+            await asyncio.sleep(0.02)
+
+
+# %%
+def waits_with(ageing):
+    waits = []
+    simulate(lambda: overload(ageing, waits))
+    return tuple(zip(*sorted(waits), strict=True))
+
+
+starving, ageing = waits_with(None), waits_with(2.0)
+plots.over_time(
+    {"no ageing": starving, "ageing, 2 s a step": ageing},
+    title=f"Ageing: nobody waits longer than {max(ageing[1]):.1f} s, instead of {max(starving[1]):.0f} s",
+    y="seconds in line, by arrival",
+)
+
+# %% [markdown]
+# Without ageing an ordinary item waits until the rush is over: who comes first, waits longest. With it, two seconds in line count as much as one step of priority, so an ordinary item goes before the urgent ones that came two seconds later.
+
+# %%
+assert max(ageing[1]) < max(starving[1]) / 2
+
+# %% [markdown]
+# ## Micro-batching
+#
+# An embedding model takes a batch in little more time than a single text: here a call costs 20 ms, and each text in it 1 ms more. Single calls come from everywhere in a program. `MicroBatcher` gathers them: what comes while a batch is in flight makes up the next one. It has two knobs, the largest batch, and how long the first in a batch waits for company.
+
+# %%
+CALL, TEXT = 0.020, 0.001
+print(f"a call {CALL * 1e3:.0f} ms, and {TEXT * 1e3:.0f} ms for each text in it")
+
+
+async def embed_batch(texts):
+    await asyncio.sleep(CALL + TEXT * len(texts))
+    return [len(text) for text in texts]
+
+
+# %%
+async def arrivals(batcher, rate, count=400):
+    draw, waits = random.Random(7), []
+
+    async def caller():
+        start = now()
+        await batcher("a text")
+        waits.append(now() - start)
+
+    async with batcher, asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(caller())
+            await asyncio.sleep(draw.expovariate(rate))
+    return sorted(waits)
+
+
+# %%
+def p95_and_calls(max_size, max_wait, rate=100):
+    batcher = MicroBatcher(embed_batch, max_size=max_size, max_wait=max_wait)
+    waits = simulate(lambda: arrivals(batcher, rate)).value
+    return waits[len(waits) * 95 // 100], batcher.statistics().calls
+
+
+# %% [markdown]
+# A hundred texts a second come in, more than single calls can carry. **Predict**: which waiting time is best for the 95th percentile of a call?
+
+# %%
+best_wait = predict("best max_wait, ms", ..., "ms")  ### SOLUTION: 0
+best_wait
+
+# %%
+MOST, WAITS = [1, 2, 4, 8, 16, 32], [0.0, 0.01, 0.03, 0.1]
+swept = {(wait, most): p95_and_calls(most, wait)[0] for wait in WAITS for most in MOST}
+sweet = min(swept, key=swept.get)
+best_wait.reveal(sweet[0] * 1e3)
+
+# %%
+plots.heatmap(
+    [[swept[wait, most] / swept[sweet] for most in MOST] for wait in WAITS],
+    rows=[f"{wait * 1e3:g} ms" for wait in WAITS],
+    columns=list(map(str, MOST)),
+    title=f"p95 of a call, against the best: {swept[sweet] * 1e3:.0f} ms, up to {sweet[1]} in a batch",
+    x="texts in a batch, at most",
+    y="max_wait",
+    region=(1.0, 1.1),
+)
+
+# %% [markdown]
+# Too small a batch, and the queue grows without end. Beyond the size that carries the load, a larger limit changes nothing: batches are as large as they have to be. And waiting for company only adds the wait, because under load there is company anyway. Where calls come in a trickle, waiting buys something else, fewer calls:
+
+
+# %%
+def trickle(wait):
+    p95, calls = p95_and_calls(32, wait, rate=20)
+    return [f"{wait * 1e3:g} ms", f"{calls}", f"{p95 * 1e3:.0f} ms"]
+
+
+lab.Table(["max_wait", "calls for 400 texts", "p95 of a call"], [trickle(wait) for wait in WAITS])
+
+# %% [markdown]
+# That is a price for latency in calls: worth it where a call costs money or counts against a limit.
+#
+# As a Runnable, a batcher is a step of a chain. Sixty-four items go through the chain one by one, and the batcher calls the model for many at a time:
+
+
+# %%
+async def clean(text):
+    await asyncio.sleep(0.01)
+    return text.strip()
+
+
+async def through_chain(batcher):
+    async with batcher:
+        chain = as_runnable(clean) | batcher
+        return [each.value async for each in amap(chain, [" a text "] * 64, limit=64)]
+
+
+# %%
+batcher = MicroBatcher(embed_batch, max_size=32)
+lengths_of = simulate(lambda: through_chain(batcher)).value
+print(f"{len(lengths_of)} texts in {batcher.statistics().calls} calls")
+assert lengths_of == [len("a text")] * 64 and batcher.statistics().calls < 8
+
+# %% [markdown]
+# ## Checklist
+
+# %%
+lab.checklist(
+    {
+        "The window gives what the chunks give, sooner": slid.seconds < chunks.seconds,
+        "Ten thousand items never were more than a hundred tasks": steady.peak_in_flight == SLOTS,
+        "The first result of a chain does not wait for the last": flowing[0] < at_once[0],
+        "Attempts and failures agree with the provider's ledger": attempts == real.ledger.requests,
+        "The batch size follows the service, not this machine": by_latency.rejected
+        < by_cpu.rejected,
+        "Urgent ones go first, and nobody starves": max(ageing[1]) < max(starving[1]),
+        "The sweet spot of the micro-batcher was found": swept[sweet] == min(swept.values()),
+    }
+)
+
+# %%
+lab.predictions()
+
+# %% [markdown]
+# ## Recap
+#
+# - Judge a batch by its makespan against the bound: the work divided by the places, or the longest item.
+# - Chunks have a barrier after each, chains under `abatch` one after each step. Items that flow have none.
+# - A window holds what is in flight. It reads its source no faster than it works, ends cleanly, and gives each item its own outcome.
+# - The signal for a batch size comes from the one who is to do the work.
+# - One loop owns the queue; callers own only their futures. Whoever leaves, fails, or sends a bad item harms nobody else.
+# - Batches fill by themselves under load. Waiting for company buys fewer calls, never less latency.
+#
+# Next comes notebook 4: caching and memoisation.
+#
+# ## Further reading
+#
+# - R. L. Graham, [Bounds for certain multiprocessing anomalies](https://onlinelibrary.wiley.com/doi/10.1002/j.1538-7305.1966.tb01709.x), 1966
+# - the [universal batching trade-off in practice](https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/batcher.html): Triton's dynamic batcher has the same two knobs
+# - the code behind this notebook: [window](../course_lib/batching/window.py), [priority](../course_lib/batching/priority.py), [micro](../course_lib/batching/micro.py), [signals](../course_lib/batching/signals.py)
+
+# %%
+provider.stop()
+lab.hygiene()
