@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from vectors_support import WordEmbedding
@@ -57,6 +57,7 @@ def test_a_store_comes_back_as_it_was(store, path, other):
     assert loaded.size == 5
 
 
+@settings(max_examples=40)  # each writes a file
 @given(held=st.lists(st.tuples(st.text(), metadata), max_size=4))
 def test_any_text_and_json_metadata_come_back(held, tmp_path_factory):
     """Whatever JSON holds comes back equal."""
@@ -110,6 +111,7 @@ def test_a_file_that_is_not_there_is_named_as_such(path):
         MatrixVectorStore.load(path, WordEmbedding())
 
 
+@settings(max_examples=40)  # each writes a file
 @given(where=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_any_flipped_byte_is_noticed_or_harmless(where, flip, tmp_path_factory):
     """A file with one wrong byte is refused, or comes back as it was (in padding, time stamps)."""
@@ -127,6 +129,7 @@ def test_any_flipped_byte_is_noticed_or_harmless(where, flip, tmp_path_factory):
     assert loaded.similarity_search_with_score("a") == store.similarity_search_with_score("a")
 
 
+@settings(max_examples=40)  # each writes a file
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_short_is_refused(share, tmp_path_factory):
     """However much of it is there."""

@@ -260,14 +260,14 @@ def test_an_earlier_view_keeps_what_it_showed(kind):
 def test_approximate_indexes_stand_behind_the_same_interface(factory):
     """They find the text itself, take changes, and filter exactly."""
     draw = np.random.default_rng(3)
-    known = draw.normal(size=(400, 16))
+    known = draw.normal(size=(320, 16))
     store = FaissVectorStore(GivenEmbedding({}), factory=factory)
-    store.add_vectors(documents(map(str, range(400))), known)
+    store.add_vectors(documents(map(str, range(320))), known)
     assert [each.id for each in store.similarity_search_by_vector(known[5], k=1)] == ["5"]
     store.delete(["5"])
     assert [each.id for each in store.similarity_search_by_vector(known[5], k=1)] != ["5"]
-    found = store.similarity_search_by_vector(known[5], k=200, filter={"odd": 0})
-    assert len(found) == 200
+    found = store.similarity_search_by_vector(known[5], k=160, filter={"odd": 0})
+    assert len(found) == 160
 
 
 def test_an_index_that_cannot_be_made_is_refused():
