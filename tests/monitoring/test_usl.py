@@ -1,6 +1,8 @@
 """The universal scalability law, fitted to what is known."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -178,3 +180,15 @@ def test_a_level_is_a_share():
     """Not a percentage."""
     with pytest.raises(ValueError, match="between 0 and 1"):
         fit_usl(SWEEP, measured(100, 0.05, 0.001), level=95)
+
+
+def test_the_package_loads_numpy_only_for_the_fit():
+    """Whoever only monitors does not pay for it; everything that it exports is there."""
+    program = (
+        "import sys, course_lib.monitoring as m; assert 'numpy' not in sys.modules; m.fit_usl;"
+        "assert 'numpy' in sys.modules; print([n for n in m.__all__ if not hasattr(m, n)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

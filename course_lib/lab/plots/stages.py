@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from course_lib.lab.plots.picture import BLUE, ORANGE, Picture, draw
 from course_lib.monitoring import Report
+from course_lib.monitoring.table import duration
 
 __all__ = ["stages"]
 
@@ -33,7 +34,7 @@ def stages(
     longest = max(seconds, key=lambda name: sum(seconds[name]))
     share = sum(seconds[longest]) / sum(map(sum, seconds.values()))
     said = ", ".join(
-        f"{name} {wait:.2f} s waiting and {service:.2f} s of service"
+        f"{name} {duration(wait)} waiting and {duration(service)} of service"
         for name, (wait, service) in seconds.items()
     )
 
@@ -41,10 +42,10 @@ def stages(
         _bars(axes, seconds)
         axes.set(xlabel="mean seconds of an item", xlim=(0, None))
         axes.set_title(title or f"{longest}: {share:.0%} of an item's time")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        axes.figure.legend(loc="outside lower right", ncols=2)  # the figures need the right side
         return f"Stacked bars of the mean time in each step: {said}."
 
-    return draw(paint, size=(8.0, 1.4 + 0.45 * len(seconds)))
+    return draw(paint, size=(8.0, 1.7 + 0.45 * len(seconds)))
 
 
 def _chosen(source: Report | Stages, steps: list[str] | None) -> dict[str, tuple[float, float]]:
@@ -67,13 +68,13 @@ def _bars(axes: Axes, seconds: Mapping[str, tuple[float, float]]) -> None:
     axes.barh(rows, waits, color=ORANGE, label="waiting")
     axes.barh(rows, services, left=waits, color=BLUE, label="service")
     for row, (wait, service) in enumerate(seconds.values()):
-        text = f"{wait + service:.2f} s"
+        text = duration(wait + service)
         if wait > 0:
-            text += f" ({wait:.2f} + {service:.2f})"
+            text += f" ({duration(wait)} + {duration(service)})"
         axes.annotate(
             text, (wait + service, row), xytext=(6, 0), textcoords="offset points", va="center"
         )
     axes.set_yticks(rows, list(seconds))
     axes.invert_yaxis()
-    axes.margins(x=0.3)
+    axes.margins(x=0.5)  # room for the figures of the longest
     axes.grid(visible=False, axis="y")

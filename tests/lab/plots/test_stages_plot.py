@@ -32,12 +32,12 @@ def test_the_longest_stage_is_in_the_title():
     """With its share of the whole; and every figure is in the alternative."""
     picture = plots.stages(STAGES)
     assert picture.figure.axes[0].get_title(loc="left") == "generate: 61% of an item's time"
-    assert "rerank 0.51 s waiting and 0.08 s of service" in picture.alt
+    assert "rerank 510 ms waiting and 80 ms of service" in picture.alt
 
 
 def test_each_bar_has_its_value():
     """Where something waited, both parts of it."""
-    assert labels(plots.stages(STAGES)) == ["0.04 s", "0.59 s (0.51 + 0.08)", "1.00 s"]
+    assert labels(plots.stages(STAGES)) == ["40 ms", "590 ms (510 ms + 80 ms)", "1 s"]
 
 
 def test_a_report_is_drawn_by_its_steps():
@@ -45,14 +45,14 @@ def test_a_report_is_drawn_by_its_steps():
     picture = plots.stages(report())
     (axes,) = picture.figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["rerank", "generate"]
-    assert labels(picture) == ["0.75 s (0.50 + 0.25)", "0.25 s"]
+    assert labels(picture) == ["750 ms (500 ms + 250 ms)", "250 ms"]
     assert picture.figure.axes[0].get_title(loc="left") == "rerank: 75% of an item's time"
 
 
 def test_steps_may_be_chosen():
     """In the order given."""
     picture = plots.stages(report(), steps=["item"], title="The whole")
-    assert labels(picture) == ["1.00 s"]
+    assert labels(picture) == ["1 s"]
     assert picture.figure.axes[0].get_title(loc="left") == "The whole"
 
 
@@ -67,6 +67,14 @@ def test_the_picture_has_alternative_labels_and_edges():
     assert min(outline.x0, outline.y0) >= -0.02
     assert outline.x1 <= width + 0.02
     assert outline.y1 <= height + 0.02
+
+
+def test_the_figures_of_the_longest_bar_do_not_run_into_the_legend():
+    """However wide they are, and however long the names."""
+    picture = plots.stages({"a step with quite a long name": (2.222, 111.1), "b": (1.0, 1.0)})
+    (axes,), (legend,) = picture.figure.axes, picture.figure.legends
+    outline = legend.get_window_extent()
+    assert not any(text.get_window_extent().overlaps(outline) for text in axes.texts)
 
 
 @pytest.mark.parametrize("source", [{}, {"a": (0.0, 0.0)}, PerformanceMonitor().report()])
