@@ -171,6 +171,25 @@ def test_tokens_granted_to_somebody_who_has_just_left_are_given_back(bucket, cli
     assert bucket.acquire(blocking=False)
 
 
+def test_who_is_cancelled_just_after_the_grant_gives_the_tokens_back(bucket, client):
+    """The loop is busy when the answer comes, and then cancels first."""
+    bucket = bucket(rate=0.1, capacity=2)
+
+    async def main():
+        task = asyncio.create_task(bucket.aacquire(weight=2))
+        await asyncio.sleep(0)
+        eventually(lambda: bucket.statistics().admitted)  # blocks the loop
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    eventually(lambda: float(client.hget(KEY, "spent")) < 0.5)
+    seen = bucket.statistics()
+    assert (seen.admitted, seen.cancelled) == (0, 1)
+    assert bucket.acquire(blocking=False)
+
+
 def test_threads_and_event_loops_share_it(bucket):
     """Two loops and two threads at once, and one loop after another."""
     bucket = bucket(rate=1000, capacity=10)
