@@ -413,11 +413,11 @@ class TtlDict:
 
 
 # %% [markdown]
-# It never serves an old value. But who takes it out? Five thousand questions that nobody repeats, fifty a second, each good for ten seconds:
+# It never serves an old value. But who takes it out? Two and a half thousand questions that nobody repeats, fifty a second, each good for ten seconds:
 
 
 # %%
-async def stream(cache, count=5_000):
+async def stream(cache, count=2_500):
     async def answer():
         return bytes(1_000)
 
@@ -442,10 +442,10 @@ ttl_dict, grown = megabytes_after(lambda: TtlDict(ttl=10))
 bounded, steady = megabytes_after(lambda: AsyncCache(ttl=10, maxsize=1_000))
 print(f"a dict with times: {len(ttl_dict.entries):,} entries, {grown:.1f} MB")
 print(f"AsyncCache: {bounded.statistics().size:,} entries, {steady:.1f} MB")
-assert len(ttl_dict.entries) == 5_000 and steady < grown / 2
+assert len(ttl_dict.entries) == 2_500 and steady < grown / 2
 
 # %% [markdown]
-# Nine in ten of the dict's entries are dead. With each new entry `AsyncCache` drops up to two whose time is over, so they go faster than they come, and `maxsize` holds whatever happens.
+# Four in five of the dict's entries are dead. With each new entry `AsyncCache` drops up to two whose time is over, so they go faster than they come, and `maxsize` holds whatever happens.
 #
 # Another detail is the clock. `time.time()` is the wall clock, and that can be set. Here it is set back by a day, five seconds after the value was kept:
 
