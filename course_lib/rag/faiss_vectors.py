@@ -53,7 +53,7 @@ class FaissVectorStore(MatrixVectorStore):
                 return super()._nearest(view, query, k)
             scores, places = self._index.search(query[None], min(k, view.size))
         found = [
-            (int(place), min(1.0, float(score)))
+            (int(place), max(-1.0, min(1.0, float(score))))
             for place, score in zip(places[0], scores[0], strict=True)
             if place >= 0  # below 0 there was nothing more
         ]

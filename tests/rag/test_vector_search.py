@@ -136,6 +136,20 @@ def test_a_matrix_of_many_blocks_is_searched_whole():
 
 
 @KINDS
+def test_rounding_takes_no_score_beyond_one(kind):
+    """The cosine of a vector with itself is 1 at most, and of its opposite -1 at least."""
+    known = np.random.default_rng(2).normal(size=(100, 384))
+    store = kind(GivenEmbedding({}))
+    store.add_vectors(documents(map(str, range(100))), known)
+    for number, vector in enumerate(known):
+        for sign in (1, -1):
+            found = store.similarity_search_with_score_by_vector(sign * vector, k=100)
+            [score] = [score for document, score in found if document.id == str(number)]
+            assert score == pytest.approx(sign)
+            assert abs(score) <= 1
+
+
+@KINDS
 @pytest.mark.parametrize("size", [1e-300, 1e-30, 1e30, 1e300])
 def test_the_length_of_a_vector_does_not_matter(kind, size):
     """Very long and very short vectors have the direction of others."""
@@ -243,17 +257,19 @@ def test_reading_does_not_wait_for_a_writer(kind):
 def test_an_earlier_view_keeps_what_it_showed(kind):
     """Adding, replacing and deleting change no vector and no document of a view."""
     store = kind(GivenEmbedding({}))
-    store.add_vectors(documents("12"), [[1, 0, 0], [0, 1, 0]])
+    for name, axis in (("1", [1, 0, 0]), ("2", [0, 1, 0]), ("3", [0, 1, 0])):
+        store.add_vectors(documents(name), [axis])  # leaves room for a fourth
     view = store._rows.view()
-    store.add_vectors(documents("3"), [[0, 0, 1]])
-    store.add_vectors(documents("41"), [[0, 1, 0], [0, 0, 1]])
+    store.add_vectors(documents("4"), [[0, 0, 1]])
+    store.add_vectors([Document("new", id="1"), *documents("5")], [[0, 0, 1], [0, 1, 0]])
     store.delete(["2"])
-    assert view.matrix.tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert view.documents[: view.size] == documents("12")
-    assert store._nearest(view, view.matrix[0], 5).places == [0, 1]
-    assert store.get_by_ids(["1", "2", "3", "4"]) == documents("134")
+    assert view.matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert view.documents[: view.size] == documents("123")
+    assert store._nearest(view, view.matrix[0], 5).places == [0, 1, 2]
+    assert [each.page_content for each in store.get_by_ids(list("12345"))] == ["new", "3", "4", "5"]
     found = store.similarity_search_by_vector([0, 0, 1], k=5)
-    assert sorted(each.id for each in found) == ["1", "3", "4"]
+    assert sorted(each.id for each in found[:2]) == ["1", "4"]
+    assert sorted(each.id for each in found[2:]) == ["3", "5"]
 
 
 @pytest.mark.parametrize("factory", ["HNSW32", "IVF8,Flat"])
