@@ -24,7 +24,7 @@ class FaissVectorStore(MatrixVectorStore):
     The index is brought up to date by the first search after a change: new rows are added to it,
     and it is built again once rows were replaced or deleted. It is not saved (a file is the same
     as a `MatrixVectorStore`'s). The matrix stays beside it, for filters and for new indexes, so
-    that vectors are in memory twice. Searches wait for each other.
+    that vectors are in memory twice. Searches wait for each other. Equal scores come in any order.
 
     Args:
         embedding: Embeds documents and queries.
