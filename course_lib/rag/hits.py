@@ -55,8 +55,8 @@ def allowed(view: View, wanted: Filter) -> npt.NDArray[np.intp]:
 
 def copy_of(document: Document) -> Document:
     """Return a document whose fields and metadata its receiver may set."""
-    return Document(
-        id=document.id, page_content=document.page_content, metadata=dict(document.metadata)
+    return Document(  # which copies the dict that it is given
+        id=document.id, page_content=document.page_content, metadata=document.metadata
     )
 
 

@@ -242,6 +242,17 @@ def test_threads_add_replace_delete_and_search_at_once(kind):
         sys.setswitchinterval(interval)
 
 
+def test_a_growing_store_is_seldom_copied():
+    """The matrix doubles when it is full: 500 single additions copy it fewer than ten times."""
+    store = MatrixVectorStore(GivenEmbedding({}))
+    rooms = []
+    for number in range(500):
+        store.add_vectors(documents([str(number)]), [[1, 0, 0]])
+        if not rooms or store._rows._room is not rooms[-1]:
+            rooms.append(store._rows._room)
+    assert len(rooms) <= 10
+
+
 @KINDS
 def test_reading_does_not_wait_for_a_writer(kind):
     """While a large change is under way, searches and look-ups go on with what was there."""
