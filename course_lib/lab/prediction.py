@@ -1,6 +1,5 @@
 """The learner's guess, made before the measurement and shown beside it."""
 
-import math
 from dataclasses import dataclass
 from types import EllipsisType
 
@@ -41,7 +40,7 @@ class Prediction:
             return None
         low, high = sorted((abs(self.guess), abs(self.actual)))
         if low == 0:
-            return 1.0 if high == 0 else math.inf
+            return 1.0 if high == 0 else None  # no factor leads from 0 to anything
         return high / low
 
     def __repr__(self) -> str:

@@ -743,7 +743,7 @@ lab.predictions()
 # - Rate first, slot last, and no slot while waiting for `Retry-After`. Cool down together.
 # - Where the limit is unknown: one more each round, half at a refusal, and no growth while the limit is not in use.
 #
-# Next comes notebook 3: batching strategies.
+# Next: [notebook 3](03_batching.ipynb), batching strategies.
 #
 # ## Further reading
 #

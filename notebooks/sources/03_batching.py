@@ -91,7 +91,7 @@ waiting.reveal(flood.peak_in_flight - flood.peak_working)
 # `max_concurrency` bounds the *calls*. And what is made for them? **Predict** how many tasks there are when the first of two thousand calls starts, with `max_concurrency=10`:
 
 # %%
-tasks = predict("tasks, 2,000 questions, max_concurrency=10", ..., "")  ### SOLUTION: 2_001
+tasks = predict("tasks, 2,000 questions, max_concurrency=10", ..., "")  ### SOLUTION: 2_000
 tasks
 
 # %%
@@ -112,7 +112,7 @@ simulate(two_thousand)
 tasks.reveal(seen[0])
 
 # %% [markdown]
-# `abatch` makes a task for every item before the first one runs, and it needs to know how many there are: a generator, or a file read line by line, is refused.
+# `abatch` makes a task for every item before the first one runs, and one more for each call under way. And it needs to know how many there are: a generator, or a file read line by line, is refused.
 
 # %%
 try:
@@ -211,7 +211,7 @@ def grid(batch, name):
 
 def picture(values, title, x):
     labels = {"rows": list(SPREADS), "columns": list(map(str, SIZES))}
-    return plots.heatmap(values, title=title, x=x, y="latencies", **labels)
+    return plots.heatmap(values, title=title, x=x, y="latencies", scale=(1, 4), **labels)
 
 
 # %%
@@ -473,13 +473,19 @@ signals = {
 }
 
 # %%
-sizes = {name: tuple(zip(*history, strict=True)) for name, (_, _, history) in signals.items()}
-ends = max(times[-1] for times, _ in sizes.values())
+UNTIL = 20  # seconds that are drawn
+
+
+def drawn(history):
+    times, sizes = zip(*[point for point in history if point[0] < UNTIL], strict=True)
+    return [*times, UNTIL], [*sizes, sizes[-1]]
+
+
 plots.over_time(
-    {name: ([*times, ends], [*size, size[-1]]) for name, (times, size) in sizes.items()},
+    {name: drawn(history) for name, (_, _, history) in signals.items()},
     title="Only the latency finds the eight places of the service",
     y="items in a chunk",
-    bound=("capacity", ([0, ends], [8, 8])),
+    bound=("capacity", ([0, UNTIL], [8, 8])),
 )
 
 
@@ -502,7 +508,7 @@ rows.append(row("a window of 8", seconds, full.ledger()))
 lab.Table(["chunk size by", "answered", "refused", "answers a second"], rows)
 
 # %% [markdown]
-# The load of this machine says how busy *this machine* is. It is the right signal for work that this machine computes. A refusal takes no time and no CPU: to this signal it looks like speed. And when something else keeps the machine busy, it makes the program slow for nothing. The service's own latency and answers show where its places end.
+# The load of this machine says how busy *this machine* is. It is the right signal for work that this machine computes. A refusal takes no time and no CPU: to this signal it looks like speed, and most of the questions were thrown away. When something else keeps the machine busy, it makes the program slow for nothing. The service's own latency and answers show where its places end.
 
 # %%
 _, by_cpu, _ = signals["CPU, idle"]
@@ -806,31 +812,31 @@ def p95_and_calls(max_size, max_wait, rate=100):
 
 
 # %% [markdown]
-# A hundred texts a second come in, more than single calls can carry. **Predict**: which waiting time is best for the 95th percentile of a call?
+# A hundred texts a second come in, more than single calls can carry. **Predict**: how many texts must a batch hold, so that more would not help?
 
 # %%
-best_wait = predict("best max_wait, ms", ..., "ms")  ### SOLUTION: 0
-best_wait
+enough = predict("texts in a batch that carry the load", ..., "")  ### SOLUTION: 4
+enough
 
 # %%
 MOST, WAITS = [1, 2, 4, 8, 16, 32], [0.0, 0.01, 0.03, 0.1]
 swept = {(wait, most): p95_and_calls(most, wait)[0] for wait in WAITS for most in MOST}
-sweet = min(swept, key=swept.get)
-best_wait.reveal(sweet[0] * 1e3)
+best = min(swept.values())
+enough.reveal(min(most for (_, most), p95 in swept.items() if p95 < 1.1 * best))
 
 # %%
 plots.heatmap(
-    [[swept[wait, most] / swept[sweet] for most in MOST] for wait in WAITS],
+    [[swept[wait, most] / best for most in MOST] for wait in WAITS],
     rows=[f"{wait * 1e3:g} ms" for wait in WAITS],
     columns=list(map(str, MOST)),
-    title=f"p95 of a call, against the best: {swept[sweet] * 1e3:.0f} ms, up to {sweet[1]} in a batch",
+    title=f"p95 of a call against the best, {best * 1e3:.0f} ms: framed, the sweet spot",
     x="texts in a batch, at most",
     y="max_wait",
     region=(1.0, 1.1),
 )
 
 # %% [markdown]
-# Too small a batch, and the queue grows without end. Beyond the size that carries the load, a larger limit changes nothing: batches are as large as they have to be. And waiting for company only adds the wait, because under load there is company anyway. Where calls come in a trickle, waiting buys something else, fewer calls:
+# Too small a batch, and the queue grows as long as the load lasts. Beyond the size that carries the load, a larger limit changes nothing: batches are as large as they have to be. And patience gains nothing here, because under load there is company anyway; much of it only adds the wait. Where calls come in a trickle, it buys something else, fewer calls:
 
 
 # %%
@@ -878,7 +884,10 @@ lab.checklist(
         "The batch size follows the service, not this machine": by_latency.rejected
         < by_cpu.rejected,
         "Urgent ones go first, and nobody starves": max(ageing[1]) < max(starving[1]),
-        "The sweet spot of the micro-batcher was found": swept[sweet] == min(swept.values()),
+        "The sweet spot of the micro-batcher needs no patience": min(
+            swept[0.0, most] for most in MOST
+        )
+        < 1.1 * best,
     }
 )
 
@@ -893,9 +902,9 @@ lab.predictions()
 # - A window holds what is in flight. It reads its source no faster than it works, ends cleanly, and gives each item its own outcome.
 # - The signal for a batch size comes from the one who is to do the work.
 # - One loop owns the queue; callers own only their futures. Whoever leaves, fails, or sends a bad item harms nobody else.
-# - Batches fill by themselves under load. Waiting for company buys fewer calls, never less latency.
+# - Batches fill by themselves under load. Patience buys fewer calls; under load it buys nothing.
 #
-# Next comes notebook 4: caching and memoisation.
+# Next: [notebook 4](04_caching.ipynb), caching and memoisation.
 #
 # ## Further reading
 #

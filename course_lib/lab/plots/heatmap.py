@@ -20,6 +20,7 @@ def heatmap(
     x: str,
     y: str,
     region: tuple[float, float] | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> Picture:
     """Draw ratios as a grid of numbers on a (logarithmic) colour scale.
 
@@ -31,6 +32,8 @@ def heatmap(
         x: Label of the columns' axis.
         y: Label of the rows' axis.
         region: Cells whose value lies between these two, both included, are framed.
+        scale: Ratios at the two ends of the colour scale, so that pictures can be compared; by
+            default the smallest and the largest value.
 
     Raises:
         ValueError: A value is not above 0, so is no ratio.
@@ -39,13 +42,14 @@ def heatmap(
     if not (grid > 0).all():
         raise ValueError("a ratio is above 0: measure before drawing")
     low, high = region or (np.inf, -np.inf)
+    darkest, brightest = np.log(scale or (grid.min(), grid.max()))
     framed = np.argwhere((grid >= low) & (grid <= high))
 
     def paint(axes: Axes) -> str:
         logs = np.log(grid)
-        axes.imshow(logs, cmap="cividis", aspect="auto")
+        axes.imshow(logs, cmap="cividis", aspect="auto", vmin=darkest, vmax=brightest)
         for (row, column), value in np.ndenumerate(grid):
-            ink = "black" if logs[row, column] > (logs.min() + logs.max()) / 2 else "white"
+            ink = "black" if logs[row, column] > (darkest + brightest) / 2 else "white"
             axes.text(column, row, f"{value:.1f}x", ha="center", va="center", color=ink)
         for row, column in framed:
             corner = (column - 0.47, row - 0.46)

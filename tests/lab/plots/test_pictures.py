@@ -110,6 +110,16 @@ def test_only_cells_within_the_region_are_framed():
     assert sorted(patch.get_xy() for patch in axes.patches) == [(0.53, -0.46), (0.53, 0.54)]
 
 
+def test_heatmaps_of_one_scale_give_a_ratio_one_colour():
+    """Or the smaller of two pictures would shout as loud as the larger."""
+    limits = []
+    for values in ([[1.0, 1.4]], [[1.0, 3.9]]):
+        labels = {"rows": ["a"], "columns": ["b", "c"], "title": "", "x": "", "y": ""}
+        (axes,) = plots.heatmap(values, scale=(1, 4), **labels).figure.axes
+        limits.append(axes.images[0].get_clim())
+    assert limits[0] == limits[1]
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
