@@ -101,6 +101,35 @@ def test_a_sequence_in_a_batch_passes_its_items_times_on(monitor):
     assert spans_of(report, "chain") == [(0.0, 7.0), (0.0, 7.0)]
 
 
+def test_a_sequence_in_a_batch_passes_its_items_waits_on(monitor):
+    """An item of the outer batch begins when that of the inner one really does."""
+    inner = step("a", 1) | step("b", 1)
+    retried = inner.with_retry(stop_after_attempt=1).with_config(run_name="retried")
+    simulate(retried.abatch([0, 1], config=watched(monitor, max_concurrency=1)))
+    report = monitor.report()
+    assert spans_of(report, "RunnableSequence") == [(0.0, 3.0), (1.0, 4.0)]
+    assert spans_of(report, "retried") == [(0.0, 3.0), (1.0, 4.0)]
+    assert report["retried"].wait.maximum == 1.0
+
+
+def test_items_in_flight_at_a_reset_count_from_it_on(monitor):
+    """What a batch told too early or too late is taken off only as far as it was counted."""
+    chain = chain_of(step("a", 1), step("b", 1))
+
+    async def main():
+        batch = chain.abatch([0, 1], config=watched(monitor, max_concurrency=1))
+        task = asyncio.create_task(batch)
+        await asyncio.sleep(1.5)
+        monitor.reset()
+        await task
+
+    simulate(main)
+    report = monitor.report()
+    assert spans_of(report, "chain") == [(0.0, 3.0), (1.0, 4.0)]
+    assert (report.started, report.seconds) == (1.5, 2.5)
+    assert report["chain"].mean_in_flight == (1.5 + 2.5) / 2.5
+
+
 def test_failed_items_of_a_batch_are_errors(monitor):
     """With `return_exceptions` only they; without, LangChain fails all."""
 

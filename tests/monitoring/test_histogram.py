@@ -61,6 +61,13 @@ def test_percentiles_of_many_calls_are_within_one_percent(draw):
         assert histogram.quantile(q) == pytest.approx(exact_quantile(durations, q), rel=0.01)
 
 
+def test_a_rank_is_not_moved_by_rounding():
+    """0.07 * 100 is a hair above 7 in binary, and the 7th of 100 is meant."""
+    histogram = filled([each / 1000 for each in range(1, 101)])
+    assert histogram.quantile(0.07) == pytest.approx(0.007, rel=0.005)
+    assert histogram.quantile(0.29) == pytest.approx(0.029, rel=0.005)
+
+
 @given(DURATIONS)
 def test_count_sum_and_extremes_are_exact(durations):
     """The sum is one of whole nanoseconds."""

@@ -315,10 +315,16 @@ def test_the_result_is_the_very_object_that_the_step_returned(monitor):
 
 
 def test_a_handler_passed_twice_counts_once(monitor):
-    """As by the chain's own config and the caller's."""
+    """As by the chain's own config and the caller's; a start told twice is one."""
     part = step("part", 0.1).with_config(callbacks=[monitor.callback])
     simulate(part.ainvoke("a", config={"callbacks": [monitor.callback, monitor.callback]}))
-    assert figures(monitor.report(), "part") == (1, 0, 0)
+    run = uuid4()
+    for _ in range(2):
+        monitor.callback.on_chain_start(None, {}, run_id=run, name="part")
+    for _ in range(2):
+        monitor.callback.on_chain_end({}, run_id=run)
+    assert figures(monitor.report(), "part") == (2, 0, 0)
+    assert monitor.report()["part"].in_flight == 0
 
 
 def test_the_map_of_runs_is_bounded(monitor):
