@@ -1,6 +1,7 @@
 """The bottleneck that is named is the one whose mending helps, in networks whose limits are known."""
 
 import asyncio
+import contextlib
 import random
 import time
 from dataclasses import replace
@@ -8,15 +9,17 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from langchain_core.runnables import RunnableLambda
 from network_support import CHAIN, Place, batch, poisson, run
 
 from course_lib.lab import simulate
 from course_lib.monitoring.bottleneck import bottleneck
+from course_lib.monitoring.held_loop import held_by
 from course_lib.monitoring.littles_law import littles_law
 from course_lib.monitoring.monitor import PerformanceMonitor
 from course_lib.monitoring.report import Report
 from course_lib.monitoring.spans import Span
-from course_lib.rate_limiting import Gate
+from course_lib.rate_limiting import Gate, limited
 
 QUEUES = ("provider", "planned", "gap")
 
@@ -207,6 +210,40 @@ def test_a_limit_round_the_whole_is_named_by_what_it_surrounds():
     assert "5 at once" in found.evidence
 
 
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_chain_of_langchain_is_judged_by_its_callback(hidden, batched):
+    """The limit lies inside the step, or round it in a gate; items flow, or come step by step."""
+
+    def named(place, slots=None):
+        async def call(item):
+            async with slots or contextlib.nullcontext():
+                await asyncio.sleep(place.seconds)
+            return item
+
+        return RunnableLambda(call).with_config(run_name=place.name)
+
+    async def program():
+        monitor = PerformanceMonitor()
+        retrieve, rerank, generate = CHAIN
+        if hidden:
+            limit = named(rerank, asyncio.Semaphore(4))
+        else:
+            limit = limited(named(rerank), Gate(concurrency=4))
+        pipeline = named(retrieve) | limit | named(generate)
+        config = {"callbacks": [monitor.callback]}
+        if batched:
+            await pipeline.abatch(list(range(100)), config)
+        else:
+            await asyncio.gather(*(pipeline.ainvoke(item, config) for item in range(100)))
+        return monitor.report()
+
+    found = bottleneck(simulate(program).value)
+    assert (found.kind, found.step) == ("saturated", "rerank")
+    assert found.stations["rerank"].slots == 4
+    assert found.times["rerank"] == pytest.approx((0.96, 0.08))
+
+
 def test_steps_of_one_parent_are_compared_when_it_is_named():
     """By default those without children."""
     report, _ = run(chain("constant"), batch(100))
@@ -246,6 +283,23 @@ def test_a_loop_that_is_held_only_a_little_is_not_the_bottleneck():
     found = bottleneck(blocking(seconds=0.001))
     assert found.kind == "none"
     assert found.largest == "ask"
+
+
+def test_a_few_calls_without_events_are_a_coincidence():
+    """Two short calls, while one other is under way."""
+    other = Span("other", 0.0, 10.0, id=1)
+    short = [Span("short", n + 0.5, n + 0.6, id=2 + n) for n in range(2)]
+    assert held_by([*short, other], ["short", "other"]) == {}
+
+
+def test_a_step_that_lets_others_go_on_at_times_does_not_hold_the_loop():
+    """Nothing happens during half of its calls, much during the others."""
+    others = [Span("other", n - 0.5, n + 0.7, id=100 + n) for n in range(40)]
+    calls = [Span("step", n + 0.1, n + (0.4, 0.9)[n % 2], id=1 + n) for n in range(40)]
+    spans = sorted([*others, *calls], key=lambda span: span.end)
+    assert held_by(spans, ["step"]) == {}
+    quiet = [span for span in spans if span.name == "other" or span.id % 2]
+    assert held_by(quiet, ["step"])["step"] == pytest.approx(20 * 0.3)
 
 
 def test_a_blocked_loop_is_found_in_real_time():
