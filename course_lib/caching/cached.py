@@ -136,7 +136,10 @@ class Cached(Runnable[Input, Output]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> None:
-        """Forget the answer to an input, whether it was streamed or not."""
+        """Forget the answer to an input, whether it was streamed or not.
+
+        What is being computed meanwhile is not kept; a stream that is under way is, at its end.
+        """
         key = self.key_of(input, config, **kwargs)
         await self.cache.invalidate(key)
         await self.cache.invalidate(key + _STREAM)

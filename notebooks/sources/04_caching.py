@@ -202,7 +202,7 @@ for question in ASKED:
 words.cache_info()
 
 # %% [markdown]
-# Now put it on a function that is slow, and call it from threads, as `abatch` does with a sync function. **Predict**: fifty equal questions, six threads, how many computations? (The barrier makes sure that all six are inside before the first comes out, as they would be if the function took its time.)
+# Now put it on a function that is slow, and call it from threads, as `abatch` does with a sync function. **Predict**: fifty equal questions, six threads, how many computations?
 
 # %%
 in_threads = predict("computations of 50 equal questions in 6 threads", ..., "")  ### SOLUTION: 1
@@ -230,7 +230,7 @@ with lab.default_executor(6):
 in_threads.reveal(len(computed))
 
 # %% [markdown]
-# It keeps values. It knows nothing of a computation that is under way, so everybody who comes before the first is done computes as well.
+# It keeps values. It knows nothing of a computation that is under way, so everybody who comes before the first is done computes as well. (The barrier stands for a slow answer: all six are inside before the first comes out.)
 #
 # On an `async def` it goes wrong in another way. What such a function returns is a coroutine, and that is what is kept:
 
@@ -297,7 +297,7 @@ print(f"answers: {nothing.value[0]}; requests with AsyncCache: {kept.ledger.requ
 empty.reveal(nothing.ledger.requests)
 
 # %% [markdown]
-# **Explain.** `if answer:` asks whether the answer is *true*, not whether it is *there*. `[]`, `""`, `0`, `None` and `False` are computed every time, and it is just the questions without an answer that people repeat. Ask with a default that nobody else has: `answers.get(question, MISSING) is MISSING`.
+# **Explain.** `if answer:` asks whether the answer is *true*, not whether it is *there*. `[]`, `""`, `0`, `None` and `False` are computed every time, and a question without an answer is repeated like any other. Ask with a default that nobody else has: `answers.get(question, MISSING) is MISSING`.
 #
 # ### Whose answer is it?
 #
@@ -321,7 +321,7 @@ count_words, shout = remembered(lambda text: len(text.split())), remembered(str.
 count_words("two clocks"), shout("two clocks")
 
 # %% [markdown]
-# Some put `hash(...)` of the arguments into the key. Of a text, and within one process, that does no harm. But let a second process read the same cache:
+# Some put `hash(...)` of the arguments into the key. Of a text, and within one process, that does no harm. But a second process that reads the same cache has other hashes, some numbers share one, and lists have none:
 
 # %%
 os.environ.pop("PYTHONHASHSEED", None)  # some set it for their tests
@@ -599,7 +599,7 @@ class SingleFlight:
 await exercise("4.3").check(SingleFlight)
 
 # %% [markdown]
-# `AsyncCache` counts who waits, besides: when all fifty have left, it cancels the computation, and the provider answers nobody.
+# `AsyncCache` does this, too (`??AsyncCache`), and counts who waits, besides: when all fifty have left, it cancels the computation, and the provider answers nobody.
 
 
 # %%
@@ -727,7 +727,7 @@ plots.over_time(
 )
 
 # %% [markdown]
-# *Jitter* shortens each value's time by a share drawn for it alone, up to the one given. The misses are the same ones; they come one by one. It costs a few hits, since values live less long on average.
+# *Jitter* shortens each value's time by a share drawn for it alone, up to the one given. The misses are as many as before, and they come one by one. It costs a few hits, since values live less long on average.
 #
 # ## Two tiers
 #
@@ -1016,6 +1016,7 @@ lab.predictions()
 # ## Further reading
 #
 # - H. Che, Y. Tung, Z. Wang, [Hierarchical Web caching systems](https://doi.org/10.1109/JSAC.2002.801752), IEEE JSAC 20(7), 2002; and why the approximation is so good: C. Fricker, P. Robert, J. Roberts, [A versatile and accurate approximation for LRU cache performance](https://arxiv.org/abs/1202.3974), 2012
+# - L. Breslau and others, [Web caching and Zipf-like distributions: evidence and implications](https://doi.org/10.1109/INFCOM.1999.749260), INFOCOM 1999
 # - A. Vattani, F. Chierichetti, K. Lowenstein, [Optimal probabilistic cache stampede prevention](https://www.vldb.org/pvldb/vol8/p886-vattani.pdf), PVLDB 8(8), 2015
 # - [RFC 5861](https://www.rfc-editor.org/rfc/rfc5861), stale content in HTTP caches
 # - the code behind this notebook: [cache](../course_lib/caching/cache.py), [single_flight](../course_lib/caching/single_flight.py), [cached](../course_lib/caching/cached.py), [stores](../course_lib/caching/stores.py)
