@@ -276,6 +276,7 @@ def test_an_earlier_view_keeps_what_it_showed(kind):
     store.delete(["2"])
     assert view.matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
     assert view.documents[: view.size] == documents("123")
+    assert all(row < len(view.documents) for row in view.places.values())
     assert sorted(store._nearest(view, view.matrix[0], 5).places) == [0, 1, 2]
     assert [each.page_content for each in store.get_by_ids(list("12345"))] == ["new", "3", "4", "5"]
     found = store.similarity_search_by_vector([0, 0, 1], k=5)
