@@ -92,14 +92,19 @@ class Station:
             TooLarge: The limit on tokens is smaller than what it needs.
         """
         self._check_size(tokens)
-        if self.slots.full:  # somebody will typically have left after one latency
-            raise Rejected(self._behaviour.latency.p50 or SHORTEST)
-        if tokens and (retry_after := self._tokens.wait(now, tokens)):
+        if self.slots.full:
+            raise Rejected(self._usual_time() or SHORTEST)
+        if retry_after := self._tokens.wait(now, tokens):
             raise Rejected(max(retry_after, self._bucket.wait(now)), what="tokens")
         if retry_after := self._bucket.take(now):
             raise Rejected(retry_after)
         self._tokens.take(now, tokens)
         return self._tokens
+
+    def _usual_time(self) -> float:
+        """Return the seconds after which somebody will typically have left, at the least."""
+        generation = self._behaviour.generation
+        return self._behaviour.latency.p50 + (generation.first_token if generation else 0)
 
     def _check_size(self, tokens: int) -> None:
         limit = self._behaviour.token_limit

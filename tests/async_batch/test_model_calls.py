@@ -196,6 +196,29 @@ def test_a_stream_that_fails_is_typed(provider: Provider, change, error):
         stream(provider, timeout=0.2)
 
 
+@pytest.mark.parametrize("missing", [0, 1000])
+def test_a_stream_that_breaks_off_is_typed(missing):
+    """An answer without its end is not taken for a whole one, however the connection ended."""
+    event = b'data: {"choices": [{"delta": {"content": "half"}}]}\n\n'
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(event) + missing}\r\n\r\n"
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode() + event)
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            url = "http://{}:{}".format(*server.sockets[0].getsockname())
+            async with ServiceClient(url) as client:
+                return [piece async for piece in client.stream_chat("Hi")]
+
+    with pytest.raises(Unavailable, match=f"POST {CHAT}"):
+        asyncio.run(main())
+
+
 def test_a_stream_that_is_refused_says_why(provider: Provider):
     """With the provider's own words."""
     with pytest.raises(BadRequest, match="messages is missing"):

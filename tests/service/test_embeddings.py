@@ -198,6 +198,32 @@ def test_who_leaves_does_not_take_the_vector_from_the_others(lengths):
     assert lengths.asked["x"] == 1
 
 
+def test_who_leaves_while_the_model_is_loaded_leaves_it_to_the_others(lengths):
+    """It is loaded once."""
+    loads = []
+
+    def load():
+        loads.append(1)
+        lengths.started.set()
+        assert lengths.go.wait(60)
+        return lengths
+
+    async def main():
+        service = Embedder(load)
+        leaving = asyncio.create_task(service.embed(["a"]))
+        await asyncio.to_thread(lengths.started.wait, 60)
+        staying = asyncio.create_task(service.embed(["a"]))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        lengths.go.set()
+        return await staying
+
+    lengths.go.clear()
+    assert asyncio.run(main()).tolist() == [[1, 1]]
+    assert loads == [1]
+
+
 def test_an_error_reaches_everybody_and_is_not_kept(lengths):
     """The next request tries again."""
 

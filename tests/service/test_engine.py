@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.lab.clock import simulate
-from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit
+from course_lib.service import Behaviour, Capacity, Faults, Generation, Latency, RateLimit
 from course_lib.service.engine import Dropped, Engine, Failed, Rejected
 
 NONE = Latency.constant(0)
@@ -351,3 +351,34 @@ def test_a_refused_request_costs_nothing():
     simulate(main)
     assert [c.status for c in engine.ledger().calls] == [400, 200]
     assert engine.ledger().peak_in_flight == 1
+
+
+def test_a_connection_that_breaks_while_it_is_answered_is_no_failure_of_the_provider():
+    """It is recorded as a call without an answer, as if the client had left earlier."""
+    engine = Engine(Behaviour(NONE))
+
+    async def main():
+        async with engine.admit("/search"):
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        simulate(main)
+    assert (engine.ledger().dropped, engine.ledger().errors) == (1, 0)
+
+
+def test_a_full_queue_says_to_come_back_after_the_usual_time():
+    """Of an endpoint that generates: latency and time to first token, at the least."""
+    slow = Behaviour(
+        Latency.constant(1), capacity=Capacity(1, queue=0), generation=Generation(0.5, 10)
+    )
+    engine = Engine(slow)
+
+    async def main():
+        first = asyncio.create_task(call(engine, seconds=1))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Rejected) as refused:
+            await call(engine)
+        await first
+        return refused.value.retry_after
+
+    assert simulate(main).value == 1.5

@@ -86,6 +86,15 @@ def test_without_passages_it_says_that_it_does_not_know():
     )
 
 
+@pytest.mark.parametrize(
+    "question", ["What is the capital of France?", "How do I bake bread?", "When was Mozart born?"]
+)
+def test_of_what_no_passage_is_about_it_says_that_it_does_not_know(question):
+    """Even with the whole handbook before it."""
+    sources = tuple(Source(passage.id, passage.text) for passage in load_passages())
+    assert answers(Task(question, sources)) == [IGNORANCE]
+
+
 def test_it_quotes_two_sentences_of_the_best_passage_with_its_id():
     """In their order, the passage's words, the same each time."""
     law = Source(

@@ -60,6 +60,20 @@ def test_a_refusal_for_tokens_costs_no_request_and_the_other_way_round():
     simulate(main)
 
 
+def test_who_waits_as_told_is_let_in_by_both_limits():
+    """The longer of the two waits is told."""
+    engine = Engine(Behaviour(NONE, RateLimit(0.1, 1), token_limit=TokenLimit(60)))
+
+    async def main():
+        await call(engine, 60, 60)
+        with pytest.raises(Rejected) as refused:
+            await call(engine, 3, 3)
+        await asyncio.sleep(refused.value.retry_after)
+        await call(engine, 3, 3)
+
+    assert simulate(main).seconds == 10
+
+
 def test_more_than_the_limit_can_hold_is_refused_for_good():
     """Waiting would not help: the message says to send less."""
     engine = Engine(Behaviour(NONE, token_limit=TokenLimit(60)))
