@@ -282,6 +282,10 @@ def test_an_earlier_view_keeps_what_it_showed(kind):
     found = store.similarity_search_by_vector([0, 0, 1], k=5)
     assert sorted(each.id for each in found[:2]) == ["1", "4"]
     assert sorted(each.id for each in found[2:]) == ["3", "5"]
+    store.delete(["5"])  # as many as the view has
+    assert len(store.similarity_search_by_vector([0, 0, 1], k=5)) == view.size
+    again = store._nearest(view, view.matrix[0], 1)
+    assert (again.places, again.scores) == ([0], [pytest.approx(1)])
 
 
 @pytest.mark.parametrize("factory", ["HNSW32", "IVF8,Flat"])
