@@ -37,7 +37,7 @@ class Distribution:
     """Durations that were recorded, as far as a histogram remembers them; it does not change.
 
     Memory depends on how widely the durations are spread, not on how many there are: at most
-    about 140 buckets for each doubling, usually some hundreds in all.
+    128 buckets for each doubling, usually some hundreds in all.
 
     `count`, `total`, `minimum` and `maximum` are exact: `total` is a sum of whole nanoseconds, so
     that it does not depend on the order of recording or merging. Two are equal if they hold the

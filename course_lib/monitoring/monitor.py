@@ -30,8 +30,8 @@ class PerformanceMonitor:
         monitor.report()["parse"].p99
 
     Memory does not grow with the number of calls. It may be used from several threads and event
-    loops. Its clock is monotonic, and whole nanoseconds are counted, so that in virtual time all
-    figures are exact.
+    loops. Its clock is monotonic, and whole nanoseconds are counted, so that in virtual time sums,
+    means, extremes and rates come out exactly; percentiles are within half a percent.
 
     Args:
         timer: Returns seconds that never go back; by default the running loop's clock where there

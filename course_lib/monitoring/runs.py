@@ -103,7 +103,7 @@ class Runs:
         self._remove(run)
         for child in list(run.children.values()):
             # Nobody waits for it any more, and no event tells how it ended.
-            if not child.tells_end:
+            if not child.tells_end and child.key in self._runs:
                 self._end(child, "cancelled")
         now = self._ledger.clock.now()
         start, end = run.start, now
