@@ -132,7 +132,7 @@ PLACES = st.tuples(TIMES, SLOTS, st.sampled_from(QUEUES))
 LOADS = st.sampled_from([batch(100), ("closed", 100, 10), ("closed", 100, 40)])
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.tuples(PLACES, PLACES, PLACES), KINDS, LOADS)
 def test_what_it_names_is_what_helps(places, kind, load):
     """Twice the places for the named step shorten the run at least as much as for any other.

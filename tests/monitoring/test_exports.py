@@ -5,7 +5,7 @@ import json
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_support import CHAIN, batch, run
 from prometheus_client.parser import text_string_to_metric_families
@@ -135,6 +135,7 @@ def forests(draw):
     return spans
 
 
+@settings(max_examples=50)
 @given(forests())
 def test_any_spans_can_be_drawn(spans):
     """Evicted parents, children that outlive theirs, calls that take no time."""

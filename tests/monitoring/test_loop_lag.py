@@ -149,13 +149,13 @@ def test_what_is_watched_leaves_no_thread_and_no_task():
 
 
 def test_in_virtual_time_it_tells_the_real_time_that_was_blocked():
-    """Two hours of sleep are no block, and 1.3 s of real work are one."""
+    """Two hours of sleep are no block, and 0.8 s of real work are one."""
 
     async def program():
-        async with LoopLag(interval=1.0, budget=0.1) as lag:
+        async with LoopLag(interval=0.5, budget=0.1) as lag:
             await asyncio.sleep(7200)
             calm = lag.count
-            time.sleep(1.3)  # noqa: ASYNC251 - it blocks on purpose
+            time.sleep(0.8)  # noqa: ASYNC251 - it blocks on purpose
         return calm, lag
 
     simulated = simulate(program, limit=8000)

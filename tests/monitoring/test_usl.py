@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.monitoring.usl import fit_usl
@@ -27,6 +27,7 @@ def noisy(*parameters, seed, spread=0.03):
     return measured(*parameters) * factors
 
 
+@settings(max_examples=40)
 @given(st.floats(0.01, 1e5), st.floats(0, 2), st.floats(1e-6, 0.5))
 def test_what_follows_the_law_is_found_again(rate, contention, coherency):
     """All three parameters, over seven orders of throughput."""
@@ -88,6 +89,7 @@ def test_no_parameter_is_negative_where_throughput_grows_more_than_its_share():
     assert fit.coherency == 0
 
 
+@settings(max_examples=40)
 @given(st.lists(st.floats(0.5, 1.5), min_size=7, max_size=7))
 def test_no_other_parameters_fit_better(factors):
     """The fit is the least of squared relative errors, of N/X, over all that are not negative."""
