@@ -14,7 +14,9 @@ __all__ = ["EXERCISES", "Exercise", "Hint", "ScoreCard", "Solution", "exercise"]
 
 _NOTEBOOKS = (async_batch, rate_limiting, batching, caching)
 
-EXERCISES = {each.id: each for notebook in _NOTEBOOKS for each in notebook.EXERCISES}
+EXERCISES: dict[str, Exercise] = {
+    each.id: each for notebook in _NOTEBOOKS for each in notebook.EXERCISES
+}
 """All exercises by id."""
 
 
