@@ -3,7 +3,15 @@
 import sys
 from importlib import import_module
 
-NAMES = ("async_batch", "rate_limiting", "batching", "caching", "monitoring")
+NAMES = (
+    "async_batch",
+    "rate_limiting",
+    "batching",
+    "caching",
+    "monitoring",
+    "vectors",
+    "docstrings",
+)
 
 
 def main() -> None:

@@ -298,6 +298,8 @@ def test_approximate_indexes_stand_behind_the_same_interface(factory):
     assert [each.id for each in store.similarity_search_by_vector(known[5], k=1)] == ["5"]
     store.delete(["5"])
     assert [each.id for each in store.similarity_search_by_vector(known[5], k=1)] != ["5"]
+    everything = store.similarity_search_by_vector(known[5], k=319)  # less, if cells are left out
+    assert len({each.id for each in everything}) == len(everything)
     found = store.similarity_search_by_vector(known[5], k=160, filter={"odd": 0})
     assert len(found) == 160
 
