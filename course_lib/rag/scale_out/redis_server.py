@@ -14,7 +14,7 @@ import time
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,15 +96,17 @@ class RedisServer:
         if self._keeper is not None:  # started before, and the folder went with it
             self.stop()
             self._folder.mkdir(mode=0o700)  # refused if somebody else has made it meanwhile
-        with (self._folder / "log").open("wb") as log:
-            keeper = self._keeper = _spawn(self.program, self._folder, log.fileno())
-        self._end = weakref.finalize(self, _end, keeper, os.getpid())
-        try:
-            self.pid = int(_stdout(keeper))
-            _await_answer(keeper, self._folder)
-        except BaseException:  # an interrupt as well must leave no process behind
-            self.stop()
-            raise
+        log = self._folder / "log"
+        # To be read also when the folder is gone, as it is soon after a server that does not start.
+        with log.open("wb") as written, log.open("rb") as read:
+            keeper = self._keeper = _spawn(self.program, self._folder, written.fileno())
+            self._end = weakref.finalize(self, _end, keeper, os.getpid())
+            try:
+                self.pid = int(_stdout(keeper))
+                _await_answer(keeper, self._folder / "socket", read)
+            except BaseException:  # an interrupt as well must leave no process behind
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """End it now; what it held is gone. A second call does nothing."""
@@ -197,18 +199,15 @@ def _stdout(keeper: subprocess.Popen[bytes]) -> bytes:
         return output.readline()
 
 
-def _await_answer(keeper: subprocess.Popen[bytes], folder: Path) -> None:
-    with (folder / "log").open("rb") as log:
-        until = time.monotonic() + START_SECONDS
-        while not _answers(folder / "socket"):
-            code = keeper.poll()
-            if code is not None or time.monotonic() > until:
-                reason = "no answer" if code is None else f"exit status {code}"
-                said = (
-                    log.read()[-TAIL_BYTES:].decode(errors="replace").strip() or "it said nothing"
-                )
-                raise RuntimeError(f"the Redis server did not start ({reason}): {said}. {ADVICE}")
-            time.sleep(PAUSE_SECONDS)
+def _await_answer(keeper: subprocess.Popen[bytes], path: Path, log: IO[bytes]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not _answers(path):
+        code = keeper.poll()
+        if code is not None or time.monotonic() > until:
+            reason = "no answer" if code is None else f"exit status {code}"
+            said = log.read()[-TAIL_BYTES:].decode(errors="replace").strip() or "it said nothing"
+            raise RuntimeError(f"the Redis server did not start ({reason}): {said}. {ADVICE}")
+        time.sleep(PAUSE_SECONDS)
 
 
 def _answers(path: Path) -> bool:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -81,6 +82,7 @@ def test_it_stops_and_starts_again_empty_at_the_same_address(own_server):
         assert "stopped" in repr(own_server)
         own_server.start()
         assert client.get("a") is None
+    assert folder_of(own_server.url).stat().st_mode & 0o077 == 0
 
 
 def test_one_that_was_killed_can_be_started_again(own_server):
@@ -112,10 +114,11 @@ def test_a_forgotten_server_ends(program_of_server):
 
 def test_an_interrupt_of_the_process_group_is_not_for_it(program):
     """As Jupyter's stop button sends it."""
-    source = "import os, signal; os.setpgrp(); signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    source = "import os, signal; os.setpgrp(); signal.signal(signal.SIGINT, lambda *_: None)"
     process = program(source + STARTS_ONE + "input()")
     pid, _ = process.stdout.readline().split()
     os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.3)  # enough for one that it reaches
     assert not is_gone(int(pid))
     process.communicate("\n", timeout=PATIENCE)
     eventually(lambda: is_gone(int(pid)))

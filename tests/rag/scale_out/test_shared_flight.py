@@ -1,6 +1,7 @@
 """Single flight across processes: once and only once, and the next takes over from who dies."""
 
 import asyncio
+import threading
 from contextlib import suppress
 
 import pytest
@@ -94,11 +95,16 @@ def test_a_lease_is_kept_alive_while_it_is_computed(server):
     calls = []
 
     async def main():
-        with SharedFlight(server.url, "f", lease=0.3) as one, SharedFlight(server.url, "f") as two:
-            slow = computation(calls, seconds=1.2)
-            return await asyncio.gather(one.run("k", slow), two.run("k", slow))
+        slow = computation(calls, seconds=1.2)
+        with (
+            SharedFlight(server.url, "f", lease=0.3) as one,
+            SharedFlight(server.url, "f", lease=0.3) as two,
+        ):
+            found = await asyncio.gather(one.run("k", slow), two.run("k", slow))
+        await asyncio.sleep(0)
+        return found, len(asyncio.all_tasks())
 
-    assert asyncio.run(main()) == ["value"] * 2
+    assert asyncio.run(main()) == (["value"] * 2, 1)
     assert len(calls) == 1
 
 
@@ -144,6 +150,38 @@ def test_who_is_cancelled_lets_the_next_begin_at_once(flight, client):
         await asyncio.to_thread(eventually, lambda: not client.exists(KEY))
 
     asyncio.run(main())
+
+
+class Late:
+    """A script that is run only when it may."""
+
+    def __init__(self, script):
+        self.script, self.may, self.ran = script, threading.Event(), threading.Event()
+
+    def run(self, *arguments):
+        self.may.wait(60)
+        said = self.script.run(*arguments)
+        self.ran.set()
+        return said
+
+
+def test_a_lease_that_comes_after_the_cancellation_is_given_back(server, client):
+    """Not before it has come, which would leave it to nobody."""
+
+    async def main(flight):
+        task = asyncio.create_task(flight.run("k", computation([])))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.02)
+
+    with SharedFlight(server.url, "f", lease=1000) as flight:
+        late = flight._enter = Late(flight._enter)
+        asyncio.run(main(flight))
+        late.may.set()
+        assert late.ran.wait(60)
+        eventually(lambda: not client.exists(KEY))
 
 
 def test_a_result_that_cannot_be_written_is_its_callers_only(flight, client):
