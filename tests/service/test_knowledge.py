@@ -78,8 +78,8 @@ def test_a_broken_file_is_refused(tmp_path, text, reason):
         ('text = "t"\nkind = "lexical"\npassages = []', "at least one passage"),
         ('text = "t"\nkind = "lexical"\npassages = ["b"]', "there is no passage 'b'"),
         (
-            'text = "t"\nkind = "lexical"\npassages = ["a"]\nanswer = "x"',
-            "no passage holds its answer 'x'",
+            'text = "t"\nkind = "lexical"\npassages = ["a"]\nanswer = "none"',
+            "no passage holds its answer 'none'",
         ),
     ],
 )
