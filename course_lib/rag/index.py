@@ -129,10 +129,8 @@ class _Index:
             return
         if held.about.get("model") != self._model:
             return
-        wanted = {each.page_content for each in self._documents}
-        for document, vector in zip(held.documents, held.vectors, strict=True):
-            if document.page_content in wanted:
-                self._vectors[document.page_content] = vector
+        texts = (each.page_content for each in held.documents)
+        self._vectors.update(zip(texts, held.vectors, strict=True))
         self.current = held.about.get("fingerprint") == self._fingerprint
 
     def missing(self) -> list[str]:

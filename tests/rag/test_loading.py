@@ -33,13 +33,14 @@ def ids(folder, **settings):
 
 def test_markdown_is_cut_at_headings(tmp_path):
     """Each section is a document with its heading, its file and the headings above."""
-    text = "Before.\n\n# Top `x` #\n\nOne\ntwo.\n\n## In {#own}\n\nThree.\n\n# Next\n"
+    text = "Before.\n\n# Top `x` #\n\nOne\ntwo.\n\n## In {#own}\n\nThree.\n\n## By\n\nFour.\n\n# Next\n"
     write(tmp_path, {"a.md": text})
     documents = load_folder(tmp_path)
     assert [(each.id, each.page_content, each.metadata) for each in documents] == [
         ("a.md#before", "Before.", {"source": "a.md", "title": "a", "topic": ""}),
         ("a.md#top-x", "Top x\n\nOne\ntwo.", {"source": "a.md", "title": "Top x", "topic": ""}),
         ("a.md#own", "In\n\nThree.", {"source": "a.md", "title": "In", "topic": "Top x"}),
+        ("a.md#by", "By\n\nFour.", {"source": "a.md", "title": "By", "topic": "Top x"}),
     ]
 
 
