@@ -776,7 +776,7 @@ assert max(ageing[1]) < max(starving[1]) / 2
 # %% [markdown]
 # ## Micro-batching
 #
-# An embedding model takes a batch in little more time than a single text: here a call costs 20 ms, and each text in it 1 ms more. Single calls come from everywhere in a program. `MicroBatcher` gathers them: what comes while a batch is in flight makes up the next one. It has two knobs, the largest batch, and how long the first in a batch waits for company.
+# An embedding model takes a batch in little more time than a single text: most of the cost is the call's. Single calls come from everywhere in a program. `MicroBatcher` gathers them: what comes while a batch is in flight makes up the next one. It has two knobs, the largest batch, and how long the first in a batch waits for company.
 
 # %%
 CALL, TEXT = 0.020, 0.001
