@@ -50,6 +50,7 @@ PACKAGE = {
         More about it.
         """
         import sys
+        from zoo.deep.burrow import worm
         if sys.platform == "nowhere":
             def branch(a, /, b=[1], *c, **d):
                 """In a branch."""
@@ -64,7 +65,7 @@ PACKAGE = {
             def inner():
                 """Inside a function."""
         ''',
-    "deep/__init__.py": "",
+    "deep/__init__.py": "from .burrow import mole",
     "deep/burrow.py": '''
         def mole():
             """Digs."""

@@ -1,5 +1,6 @@
 """Quality is what its definitions say, in small cases counted by hand and in all others."""
 
+import asyncio
 import math
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -102,7 +103,8 @@ def test_evaluation_asks_every_question_once():
 
     async def search(text):
         asked.append(text)
-        return [Document("", id=name) for name in {"1": "abc", "2": "abc", "3": "abc"}[text]]
+        await asyncio.sleep(4 - int(text))
+        return [Document("", id=name) for name in {"1": "abc", "2": "dbc", "3": "def"}[text]]
 
     retriever = RunnableLambda(lambda _: None, afunc=search)
     got = simulate(lambda: quality.evaluate(retriever, questions, k=2, limit=2)).value
