@@ -12,11 +12,11 @@
 Each has `to_dict` and `from_dict`, so that a behaviour can be sent as JSON.
 """
 
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
+from course_lib.service.faults import Faults
 from course_lib.service.generation import Generation, TokenLimit
 from course_lib.service.latency import Latency
 from course_lib.service.values import Value, number, whole
@@ -32,8 +32,6 @@ __all__ = [
     "TokenLimit",
     "check_path",
 ]
-
-Fault = Literal["error", "drop", "hang"]
 
 DEFAULT_LATENCY: Final = Latency.constant(0.1)
 """100 ms: what a call to a provider across the network costs, to an order of magnitude."""
@@ -103,47 +101,6 @@ class Capacity(Value):
         whole("slots", self.slots, least=1)
         if self.queue is not None:
             whole("queue", self.queue, least=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Faults(Value):
-    """Shares of requests that go wrong, each between 0 and 1, together at most 1.
-
-    A request that goes wrong costs the provider what a good one costs: it waits for its slot and
-    its latency first. One that hangs keeps its slot.
-
-    Attributes:
-        error: Share answered with 500.
-        drop: Share whose connection is cut without an answer.
-        hang: Share never answered, until the client leaves or the provider stops.
-        seed: What the sequence of draws starts from; the same seed, the same sequence.
-    """
-
-    error: float = 0.0
-    drop: float = 0.0
-    hang: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("error", "drop", "hang"):
-            number(name, getattr(self, name), most=1)
-        whole("seed", self.seed, least=0)
-        total = self.error + self.drop + self.hang
-        if total > 1 + 1e-9:
-            raise ValueError(f"error + drop + hang = {total:g}: shares add up to at most 1")
-
-    def sampler(self) -> Iterator[Fault | None]:
-        """Return an endless iterator of what happens to each request; None is a good one."""
-        draw = random.Random(self.seed).random  # noqa: S311 - a model of faults, not a secret
-        while True:
-            yield self._fault(draw())
-
-    def _fault(self, share: float) -> Fault | None:
-        if share < self.error:
-            return "error"
-        if share < self.error + self.drop:
-            return "drop"
-        return "hang" if share < self.error + self.drop + self.hang else None
 
 
 PARTS: Final[dict[str, type[Value]]] = {

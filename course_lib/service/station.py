@@ -2,7 +2,8 @@
 
 import asyncio
 
-from course_lib.service.behaviour import Behaviour, Fault
+from course_lib.service.behaviour import Behaviour
+from course_lib.service.faults import Fault
 from course_lib.service.limits import Bucket, Slots
 from course_lib.service.streams import Streams
 
