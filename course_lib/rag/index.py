@@ -58,7 +58,7 @@ async def open_index(
     and built again. Processes that build at once may each embed everything; the last to end
     leaves its file, whole.
 
-    Files are read and written in a thread.
+    Reading, writing and comparing are done in a thread.
 
     Args:
         documents: What is searched, each with an id of its own.
@@ -78,7 +78,7 @@ async def open_index(
         OSError: The file cannot be read or written.
     """
     _check(documents, model_name, batch_size, concurrency)
-    index = _Index(Path(folder) / INDEX_FILE, list(documents), model_name)
+    index = await asyncio.to_thread(_Index, Path(folder) / INDEX_FILE, list(documents), model_name)
     await asyncio.to_thread(index.read)
     if not index.current:
         try:

@@ -57,8 +57,6 @@ class SearchingStore(VectorStore):
         """How many documents there are."""
         return self._rows.view().size
 
-    # --- by vector ---------------------------------------------------------------------------
-
     def similarity_search_with_score_by_vector(
         self,
         embedding: list[float],
@@ -106,8 +104,6 @@ class SearchingStore(VectorStore):
         found = await self.asimilarity_search_with_score_by_vector(embedding, k, **kwargs)
         return _documents(found)
 
-    # --- by text -----------------------------------------------------------------------------
-
     def similarity_search_with_score(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
@@ -131,8 +127,6 @@ class SearchingStore(VectorStore):
     async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
         """`asimilarity_search_with_score` without the scores."""
         return _documents(await self.asimilarity_search_with_score(query, k, **kwargs))
-
-    # --- near the query, and far from each other -----------------------------------------------
 
     def max_marginal_relevance_search_by_vector(
         self,
@@ -210,8 +204,6 @@ class SearchingStore(VectorStore):
         return await self.amax_marginal_relevance_search_by_vector(
             vector, k, fetch_k, lambda_mult, **kwargs
         )
-
-    # --- what the others are made of -----------------------------------------------------------
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         """Relevance is the cosine, and 0 where that is negative."""
