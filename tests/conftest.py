@@ -1,3 +1,4 @@
+import gc
 import time
 
 import pytest
@@ -11,6 +12,16 @@ PATIENCE = 60.0  # seconds for what a free machine does at once
 # A busy machine makes examples slow, not wrong.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_collection_finish():
+    """Take all that has been imported out of the sight of the garbage collector.
+
+    `simulate` and the exercises' checks collect, to see what was lost; they would look through every
+    module of every test each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

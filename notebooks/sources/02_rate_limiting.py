@@ -42,8 +42,8 @@ RATE, BURST = 20, 10  # requests a second, and at once after a pause
 LATENCY = service.Latency.constant(0.05)
 LIMIT = service.RateLimit(rate=RATE, burst=BURST)
 
-provider = service.start(latency=LATENCY, rate_limit=LIMIT)
-print(f"the provider lets in {RATE} requests/s, {BURST} at once after a pause")
+provider = service.start(latency=LATENCY, rate_limit=service.RateLimit(rate=0.2, burst=BURST))
+print(f"the provider lets in {BURST} requests at once after a pause, and few after that")
 
 # %% [markdown]
 # ## A storm
