@@ -1,0 +1,141 @@
+"""Exercise 5.2: percentiles that can be added."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from statistics import fmean
+from typing import Any
+
+from course_lib.lab.exercises.card import Grading
+from course_lib.lab.exercises.virtual import run_virtually
+
+__all__ = ["grade_merged_p99"]
+
+Histogram = dict[float, int]
+Percentile = Callable[[list[Histogram], float], Any]
+
+FAST, SLOW = 10_000, 100
+QUICK, LONG = 0.01, 1.0
+"""Seconds that a fast call and a slow one take, at most."""
+
+
+async def grade_merged_p99(percentile: Percentile) -> Grading:
+    """One process; two with different loads; equal bounds; some that have recorded nothing."""
+    return run_virtually(lambda: _graded(percentile)).value  # type: ignore[no-any-return]
+
+
+async def _graded(percentile: Percentile) -> Grading:
+    grading = Grading()
+    _grade_one(grading, percentile)
+    _grade_two(grading, percentile)
+    _grade_equal_bounds(grading, percentile)
+    _grade_empty(grading, percentile)
+    return grading
+
+
+def _asked(percentile: Percentile, histograms: list[Histogram], q: float) -> Any:
+    """Return the answer; what it does to the histograms is not carried into the next question."""
+    try:
+        value = percentile(copy.deepcopy(histograms), q)
+    except StopIteration as error:  # out of a coroutine it would come as a RuntimeError
+        raise LookupError("`next` found no bound: the last one has all counts below it") from error
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError("it is called without `await`: write `def`, not `async def`")
+    return value
+
+
+def _observe(grading: Grading, what: str, got: Any, wanted: float, mistake: str) -> None:
+    if got is None:
+        mistake = "it returns None: is a `return` missing?"
+    grading.observe(what, _seconds(got), _seconds(wanted), bool(got == wanted), mistake)
+
+
+def _seconds(value: Any) -> str:
+    return f"{value:.3g} s" if isinstance(value, int | float) else repr(value)
+
+
+def _grade_one(grading: Grading, percentile: Percentile) -> None:
+    """The shares are quarters and thirds, so that rounding plays no part."""
+    four, three = {0.01: 2, 0.1: 1, 1.0: 1}, {0.01: 1, 0.1: 1, 1.0: 1}
+    _observe(
+        grading, "p75 of 2 at 0.01 s, 1 at 0.1 s, 1 at 1 s", _asked(percentile, [four], 0.75), 0.1,
+        "3 of 4 lie at or below 0.1 s, and that is the share already: *at least*, `>=`",
+    )  # fmt: skip
+    _observe(
+        grading, "p75 of 1 at 0.01 s, 1 at 0.1 s, 1 at 1 s", _asked(percentile, [three], 0.75), 1.0,
+        "only 2 of 3 lie at or below 0.1 s, fewer than the share: compare the count so far with "
+        "`q` times the total, and do not round it down",
+    )  # fmt: skip
+    mixed = {1.0: 1, 0.01: 2, 0.1: 1}
+    _observe(
+        grading, "the same as the first, slowest first", _asked(percentile, [mixed], 0.75), 0.1,
+        "a dict keeps the order in which bounds came into it: go through them `sorted`",
+    )  # fmt: skip
+
+
+def _grade_two(grading: Grading, percentile: Percentile) -> None:
+    got = _asked(percentile, [{QUICK: FAST}, {LONG: SLOW}], 0.99)
+    _observe(
+        grading, f"p99, {FAST:,} calls of {QUICK:g} s in one process, {SLOW} of {LONG:g} s in another",
+        got, QUICK, _not_merged(got),
+    )  # fmt: skip
+    three = [{0.01: 500, 0.1: 20}, {0.02: 400, 0.2: 60}, {0.05: 10, 0.5: 5, 1.0: 5}]
+    _observe(
+        grading, "p95 of three processes, seven bounds", _asked(percentile, three, 0.95), 0.2,
+        "930 of 1,000 lie at or below 0.1 s, 990 at or below 0.2 s: add the counts of all processes, and their totals",
+    )  # fmt: skip
+
+
+def _not_merged(got: Any) -> str:
+    weighted = (FAST * QUICK + SLOW * LONG) / (FAST + SLOW)
+    if not isinstance(got, int | float):
+        return "return one of the bounds, in seconds"
+    if abs(got - fmean([QUICK, LONG])) < QUICK / 1000:
+        return (
+            "that is the average of two percentiles, and no call took that long: add the counts, "
+            "and take the percentile of the sum"
+        )
+    if abs(got - weighted) < QUICK / 1000:
+        return (
+            "that is an average as well, weighted by the calls: add the counts, and take the "
+            "percentile of the sum"
+        )
+    if got == LONG:
+        return (
+            f"the slowest process speaks for all: fewer than 1 in 100 calls took {LONG:g} s. Add "
+            "the counts, and take the percentile of the sum"
+        )
+    return "more than 99 in 100 of all calls lie at or below the first bound"
+
+
+def _grade_equal_bounds(grading: Grading, percentile: Percentile) -> None:
+    many, few = {QUICK: 100}, {QUICK: 1, LONG: 9}
+    for what, both in (("the larger first", [many, few]), ("the smaller first", [few, many])):
+        _observe(
+            grading, f"p50, a bound in both, {what}", _asked(percentile, both, 0.5), QUICK,
+            "both processes have a count for one bound, and only one of them is kept: add them "
+            "(`|` and `update` of a dict replace, those of a `Counter` differ)",
+        )  # fmt: skip
+
+
+def _grade_empty(grading: Grading, percentile: Percentile) -> None:
+    histograms: list[Histogram] = [{}, {0.001: 0, QUICK: 9, LONG: 1}, {}]
+    try:
+        got = _asked(percentile, histograms, 0.5)
+    except NotImplementedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - said on the card, with what was right before it
+        got = type(error).__name__
+    _observe(
+        grading, "p50, two of three have recorded nothing", got, QUICK,
+        "a process that has recorded nothing yet has an empty histogram, or a count of 0: it adds "
+        "nothing, and must not stop the others",
+    )  # fmt: skip
+    kept = copy.deepcopy(two := [{QUICK: 3}, {LONG: 1}])
+    percentile(two, 0.5)
+    grading.observe(
+        "the histograms afterwards", "as before" if two == kept else "changed", "as before",
+        two == kept, "counts are added into a histogram that was handed in, and count twice the "
+        "next time: add them up in one of your own",
+    )  # fmt: skip
