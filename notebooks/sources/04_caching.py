@@ -1011,7 +1011,7 @@ lab.predictions()
 # - A computation that many wait for belongs to none of them.
 # - Put the cache in front of `abatch`. And set the budget for stale answers before the TTL.
 #
-# Next comes notebook 5: what to measure when it is all running.
+# Next: [notebook 5](05_monitoring.ipynb), what to measure when it is all running.
 #
 # ## Further reading
 #
