@@ -34,25 +34,40 @@ async def _graded(percentile: Percentile) -> Grading:
 
 
 def _asked(percentile: Percentile, histograms: list[Histogram], q: float) -> Any:
-    """Return the answer; what it does to the histograms is not carried into the next question."""
+    """Return the answer, or the end of an iterator that it met."""
     try:
-        value = percentile(copy.deepcopy(histograms), q)
+        value = percentile(histograms, q)
     except StopIteration as error:  # out of a coroutine it would come as a RuntimeError
-        raise LookupError("`next` found no bound: the last one has all counts below it") from error
+        return error
     if inspect.iscoroutine(value):
         value.close()
-        raise TypeError("it is called without `await`: write `def`, not `async def`")
     return value
 
 
 def _observe(grading: Grading, what: str, got: Any, wanted: float, mistake: str) -> None:
+    right = isinstance(got, int | float) and got == wanted
+    grading.observe(what, _text(got), _text(wanted), right, _no_bound(got) or mistake)
+
+
+def _text(got: Any) -> str:
+    if isinstance(got, int | float):
+        return f"{got:.3g} s"
+    return "None" if got is None else type(got).__name__
+
+
+def _no_bound(got: Any) -> str:
+    """What is to be said of an answer that is no number; "" if it is one, or an error."""
     if got is None:
-        mistake = "it returns None: is a `return` missing?"
-    grading.observe(what, _seconds(got), _seconds(wanted), bool(got == wanted), mistake)
-
-
-def _seconds(value: Any) -> str:
-    return f"{value:.3g} s" if isinstance(value, int | float) else repr(value)
+        return "it returns None: is a `return` missing?"
+    if inspect.iscoroutine(got):
+        return "it is called without `await`: write `def`, not `async def`"
+    if isinstance(got, StopIteration):
+        return (
+            "`next` found no bound: at or below the last one lie all counts, so that one is there"
+        )
+    return (
+        "" if isinstance(got, int | float | Exception) else "return one of the bounds, in seconds"
+    )
 
 
 def _grade_one(grading: Grading, percentile: Percentile) -> None:
@@ -90,7 +105,7 @@ def _grade_two(grading: Grading, percentile: Percentile) -> None:
 def _not_merged(got: Any) -> str:
     weighted = (FAST * QUICK + SLOW * LONG) / (FAST + SLOW)
     if not isinstance(got, int | float):
-        return "return one of the bounds, in seconds"
+        return ""
     if abs(got - fmean([QUICK, LONG])) < QUICK / 1000:
         return (
             "that is the average of two percentiles, and no call took that long: add the counts, "
@@ -126,14 +141,14 @@ def _grade_empty(grading: Grading, percentile: Percentile) -> None:
     except NotImplementedError:
         raise
     except Exception as error:  # noqa: BLE001 - said on the card, with what was right before it
-        got = type(error).__name__
+        got = error
     _observe(
         grading, "p50, two of three have recorded nothing", got, QUICK,
         "a process that has recorded nothing yet has an empty histogram, or a count of 0: it adds "
         "nothing, and must not stop the others",
     )  # fmt: skip
     kept = copy.deepcopy(two := [{QUICK: 3}, {LONG: 1}])
-    percentile(two, 0.5)
+    _asked(percentile, two, 0.5)
     grading.observe(
         "the histograms afterwards", "as before" if two == kept else "changed", "as before",
         two == kept, "counts are added into a histogram that was handed in, and count twice the "

@@ -188,6 +188,8 @@ def _wrong_record(scene: _Scene, wanted: tuple[str, float, float]) -> str:
 
 def _wrong_times(scene: _Scene, wanted: tuple[str, float, float]) -> str:
     _, wait, service = scene.records[0]
+    if not all(isinstance(each, int | float) for each in (wait, service)):
+        return "wait and service are numbers: seconds, as `clock()` returns them"
     if scene.asked < 2:  # noqa: PLR2004 - the start and the end
         return "another clock is looked at: start and end are both read from `clock()`"
     if _close(service, wanted[2]):
@@ -199,8 +201,8 @@ def _wrong_times(scene: _Scene, wanted: tuple[str, float, float]) -> str:
     )
 
 
-def _wrong_wait(wait: Any) -> str:
-    if isinstance(wait, int | float) and wait < 0:
+def _wrong_wait(wait: float) -> str:
+    if wait < 0:
         return "a call ahead of its plan has waited 0 s, not less: `max(0.0, start - planned)`"
     return "the wait is what passed before the call: `start - planned`"
 

@@ -1,0 +1,66 @@
+"""Notebook 5: right answers pass, and typical wrong ones are told what is wrong."""
+
+import pytest
+from answers_monitoring import RIGHT, WRONG, limiting, longest, stops_at_an_empty_one, stops_at_none
+from exercise_support import card
+
+from course_lib.lab.exercises.monitoring.limiting import NETWORKS, effect_of
+
+
+@pytest.mark.parametrize(
+    ("number", "function"), [(number, each) for number, all_ in RIGHT.items() for each in all_]
+)
+def test_a_right_answer_passes_monitoring(number, function):
+    """In whatever style it is written."""
+    result = card(number, function)
+    assert result.passed, result
+
+
+@pytest.mark.parametrize(
+    ("number", "function", "diagnosis"),
+    [(number, *pair) for number, all_ in WRONG.items() for pair in all_.items()],
+)
+def test_a_wrong_answer_is_told_what_is_wrong_monitoring(number, function, diagnosis):
+    """The mistake is named, and nothing is raised."""
+    result = card(number, function)
+    assert result.verdict == "not yet"
+    assert diagnosis in result.diagnosis
+
+
+@pytest.mark.parametrize("number", RIGHT)
+def test_a_stub_is_not_attempted_yet_monitoring(number):
+    """Whatever the grader catches on its way."""
+
+    async def unwritten(call, record, clock, planned):
+        raise NotImplementedError
+
+    def unwritten_too(first, second):
+        raise NotImplementedError
+
+    stub = unwritten if number == "5.1" else unwritten_too
+    assert card(number, stub).verdict == "not attempted yet"
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_the_network_shows_what_the_capacities_say(network):
+    """What more slots change, as simulated, agrees with the formula, without a tie."""
+    effect = effect_of(network)
+    assert effect.limiting == limiting(network.steps, network.rate)
+    best, *others = sorted(effect.doubled.values())
+    if effect.limiting is None:
+        assert best == pytest.approx(effect.seconds)
+    else:
+        assert best < 0.9 * effect.seconds
+        assert others == pytest.approx([effect.seconds] * len(others))
+
+
+def test_the_card_shows_what_more_slots_change():
+    """For the step that was named, beside the best of the others."""
+    wrong = repr(card("5.3", longest))
+    assert "11.51 s, 11.51 s, 9.52 s (wanted: the second the least)" in wrong
+
+
+def test_what_was_right_before_an_error_stays_on_the_card():
+    """Where a step has no limit, or a process has recorded nothing."""
+    assert "✔ three that do not keep up" in repr(card("5.3", stops_at_none))
+    assert "✔ p95 of three processes" in repr(card("5.2", stops_at_an_empty_one))
