@@ -1,0 +1,44 @@
+"""Queries cut into chunks that are sent to workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Chunk", "cut"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Queries that follow each other.
+
+    Attributes:
+        start: Index of the first.
+        queries: One or more.
+    """
+
+    start: int
+    queries: list[Any]
+
+    @property
+    def indexes(self) -> range:
+        """Their places among all queries."""
+        return range(self.start, self.start + len(self.queries))
+
+    def singly(self) -> Iterator[Chunk]:
+        """Yield a chunk for each query."""
+        for index, query in zip(self.indexes, self.queries, strict=True):
+            yield Chunk(index, [query])
+
+
+def cut(queries: Iterable[Any], size: int) -> Iterator[Chunk]:
+    """Yield chunks of `size` queries, the last one of what is left; read no further than needed."""
+    rest = iter(queries)
+    start = 0
+    while some := list(islice(rest, size)):
+        yield Chunk(start, some)
+        start += len(some)
