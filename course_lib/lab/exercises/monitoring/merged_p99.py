@@ -149,8 +149,9 @@ def _grade_empty(grading: Grading, percentile: Percentile) -> None:
     )  # fmt: skip
     kept = copy.deepcopy(two := [{QUICK: 3}, {LONG: 1}])
     _asked(percentile, two, 0.5)
+    same = two == kept
     grading.observe(
-        "the histograms afterwards", "as before" if two == kept else "changed", "as before",
-        two == kept, "counts are added into a histogram that was handed in, and count twice the "
+        "the histograms afterwards", "as before" if same else "changed", "as before", same,
+        "counts are added into a histogram that was handed in, and count twice the "
         "next time: add them up in one of your own",
     )  # fmt: skip
