@@ -429,7 +429,14 @@ async def thirty():
 # %%
 seen = await lab.measure(thirty, provider=provider)
 report = monitor.report()
-report
+
+
+def line(step):
+    times = [f"{seconds * 1e3:.0f} ms" for seconds in (step.mean, step.p50, step.p95)]
+    return [step.name, f"{step.count}", f"{step.errors}", *times]
+
+
+lab.Table(["step", "calls", "errors", "mean", "p50", "p95"], [*map(line, report.steps.values())])
 
 # %%
 assert seen.ledger.requests == sum(
@@ -597,7 +604,7 @@ print(found)
 assert found.step == best == "rerank" != largest == found.largest
 
 # %% [markdown]
-# Orange is work, blue the wait for it, which callers see as one. Now mend it: more places for `rerank`. The bottleneck moves, or goes:
+# Blue is work, orange the wait for it; callers see the two as one. Now mend it: more places for `rerank`. The bottleneck moves, or goes:
 
 # %%
 mended, after = run(sixty, slots=SLOTS | {"rerank": 30})
@@ -773,7 +780,9 @@ plots.versus_model(
 # %%
 errors = {n: abs(fit.predict(n) / seen - 1) for n, seen in zip(BEYOND, beyond, strict=True)}
 print(f"contention {fit.contention:.3f}, coherency {fit.coherency:.5f}")
-print(f"off by {errors[peak]:.0%} at the peak, and by {errors[60]:.0%} at five times what was tried")
+print(
+    f"off by {errors[peak]:.0%} at the peak, and by {errors[60]:.0%} at five times what was tried"
+)
 
 # %% [markdown]
 # ## Checklist
