@@ -3,28 +3,42 @@
 Retrieval: `load_folder` and `load_docstrings` make documents, `open_index` embeds them and keeps
 their vectors on disk, `MatrixVectorStore` and `FaissVectorStore` search them. Quality: `evaluate`
 measures a retriever on `Question`s, `answer_quality` measures answers.
+
+Pipeline: `RagPipeline` answers questions, each with a `RagAnswer`; `naive_rag` is what it is
+compared with.
 """
 
+from course_lib.rag.answer import Failure, RagAnswer, Source, StageTiming
 from course_lib.rag.docstrings import load_docstrings
 from course_lib.rag.faiss_vectors import FaissVectorStore
 from course_lib.rag.index import open_index
 from course_lib.rag.loading import load_folder
 from course_lib.rag.matrix import MatrixVectorStore
+from course_lib.rag.naive import naive_rag
+from course_lib.rag.pipeline import RagPipeline
 from course_lib.rag.quality import AnswerQuality, Quality, answer_quality, evaluate
 from course_lib.rag.questions import Question, read_questions
+from course_lib.rag.settings import RagSettings
 from course_lib.rag.vector_file import VectorFileError
 
 __all__ = [
     "AnswerQuality",
+    "Failure",
     "FaissVectorStore",
     "MatrixVectorStore",
     "Quality",
     "Question",
+    "RagAnswer",
+    "RagPipeline",
+    "RagSettings",
+    "Source",
+    "StageTiming",
     "VectorFileError",
     "answer_quality",
     "evaluate",
     "load_docstrings",
     "load_folder",
+    "naive_rag",
     "open_index",
     "read_questions",
 ]

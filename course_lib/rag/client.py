@@ -1,0 +1,35 @@
+"""A client for providers that want a key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from course_lib.async_batch import ServiceClient
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+__all__ = ["KeyedClient"]
+
+
+class KeyedClient(ServiceClient):
+    """A `ServiceClient` that sends a key with each call, and shows it nowhere.
+
+    Args:
+        url: Address of the provider, without "/v1".
+        key: Its key; None if it wants none.
+        max_connections: Connections open at once.
+        timeout: Seconds for one call.
+    """
+
+    def __init__(
+        self, url: str, key: SecretStr | None, *, max_connections: int, timeout: float
+    ) -> None:
+        super().__init__(url, max_connections=max_connections, timeout=timeout)
+        self._key = key
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self._key is not None and self._session is not None:
+            self._session.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
+        return self
