@@ -11,6 +11,7 @@ __all__ = ["Budget", "Pace"]
 
 _SHARE: Final = 0.125  # of a new observation in the mean, and twice that in the deviation
 _DEVIATIONS: Final = 2.0
+_MARGIN: Final = 0.1  # of the mean, at the least: a stage that always takes as long may be late, too
 _HALF_LIFE: Final = 10.0
 """Seconds in which an expectation halves when nothing is observed: so that a stage that was left out
 for its slowness is tried again."""
@@ -26,7 +27,8 @@ class _Estimate:
 class Pace:
     """What stages are expected to take: mean and deviation of late, as TCP estimates round trips.
 
-    V. Jacobson, "Congestion avoidance and control" (1988), with two deviations on top of the mean.
+    V. Jacobson, "Congestion avoidance and control" (1988), with two deviations on top of the mean,
+    or a tenth of it if that is more.
     """
 
     def __init__(self) -> None:
@@ -50,7 +52,8 @@ class Pace:
         if known is None:
             return 0.0
         age = asyncio.get_running_loop().time() - known.at
-        return (known.mean + _DEVIATIONS * known.deviation) * math.exp2(-age / _HALF_LIFE)
+        margin = max(_DEVIATIONS * known.deviation, _MARGIN * known.mean)
+        return (known.mean + margin) * math.exp2(-age / _HALF_LIFE)
 
 
 class Budget:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack, aclosing, nullcontext
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from langchain_core.runnables import Runnable
@@ -12,23 +11,11 @@ from langchain_core.runnables.config import get_config_list, merge_configs
 from course_lib.batching import amap
 from course_lib.caching import AsyncCache
 from course_lib.rag.answer import RagAnswer
-from course_lib.rag.budget import Budget, Pace
-from course_lib.rag.chat import LeanChat, ModelChat, open_chat_openai
-from course_lib.rag.client import KeyedClient
-from course_lib.rag.generation import Generation
-from course_lib.rag.kept import Kept
-from course_lib.rag.query import Parts, Query
-from course_lib.rag.retrieval import Retrieval
-from course_lib.rag.settings import (
-    STAGES,
-    RagSettings,
-    check_seconds,
-    endpoint_from_environment,
-    without_version,
-)
-from course_lib.rag.stage import Stage
+from course_lib.rag.assembly import Assembly, gates_by_stage, places
+from course_lib.rag.budget import Budget
+from course_lib.rag.query import Query
+from course_lib.rag.settings import RagSettings, check_seconds, endpoint_from_environment
 from course_lib.rag.trace import StageFailed, Trace
-from course_lib.rate_limiting import Gate
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -47,12 +34,11 @@ if TYPE_CHECKING:
 
     from course_lib.batching import Outcome
     from course_lib.monitoring import PerformanceMonitor
-    from course_lib.rag.chat import Chat
     from course_lib.rag.searching import SearchingStore
+    from course_lib.rate_limiting import Gate
 
 __all__ = ["RagPipeline"]
 
-_CONCURRENCY: Final = 32
 _KEPT: Final = 10_000
 _HOUR: Final = 3600.0
 _AHEAD: Final = 4
@@ -123,23 +109,26 @@ class RagPipeline(Runnable[str, RagAnswer]):
         monitor: PerformanceMonitor | None = None,
         key: SecretStr | None = None,
     ) -> None:
-        _check_chat(chat)
-        self.settings = settings or RagSettings()
-        self.gates = _gates(gates or {})
-        self.cache = AsyncCache(ttl=_HOUR, maxsize=_KEPT) if cache is None else cache
-        self.monitor = monitor
         if cache is not None and store is not None and corpus is None:
             raise ValueError(
                 "a cache is given beside a store: say which passages these are, with `corpus=` and "
                 "a name that changes when they do"
             )
-        self._client = self._made(provider, key) if isinstance(provider, str) else provider
-        self._owns_client = isinstance(provider, str)
-        self._store, self._chat, self._key = store, chat, key
-        self._corpus = corpus
-        self._parts: Parts | None = None
-        self._stack = AsyncExitStack()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.settings = settings or RagSettings()
+        self.gates = gates_by_stage(gates)
+        self.cache = AsyncCache(ttl=_HOUR, maxsize=_KEPT) if cache is None else cache
+        self.monitor = monitor
+        self._assembly = Assembly(
+            provider,
+            store=store,
+            settings=self.settings,
+            chat=chat,
+            gates=self.gates,
+            cache=self.cache,
+            corpus=corpus,
+            monitor=monitor,
+            key=key,
+        )
 
     @classmethod
     def from_environment(
@@ -163,23 +152,10 @@ class RagPipeline(Runnable[str, RagAnswer]):
         return cls(url, store=store, settings=settings, key=key, **options)
 
     def __repr__(self) -> str:
-        state = "closed" if self._parts is None else "open"
-        return f"<{type(self).__name__} {self._client!r} {state}>"
-
-    # --- its life ------------------------------------------------------------------------------
+        return f"<{type(self).__name__} {self._assembly!r}>"
 
     async def __aenter__(self) -> Self:
-        if self._parts is not None:
-            raise RuntimeError("this pipeline is open already: share it, do not open it twice")
-        async with AsyncExitStack() as stack:  # closes what is open if the rest fails
-            if self._owns_client:
-                await stack.enter_async_context(self._client)
-            chat = await self._open_chat(stack)
-            parts = self._put_together(chat)
-            await stack.enter_async_context(parts.retrieval.batcher)
-            self._stack = stack.pop_all()
-        self._loop = asyncio.get_running_loop()
-        self._parts = parts
+        await self._assembly.open()
         return self
 
     async def __aexit__(
@@ -188,54 +164,7 @@ class RagPipeline(Runnable[str, RagAnswer]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._parts = None
-        await self._stack.__aexit__(kind, error, traceback)
-
-    def _made(self, url: str, key: SecretStr | None) -> KeyedClient:
-        """Return a client whose connections are as many as the gates let through."""
-        places = sum(gate.concurrency for gate in set(self.gates.values()))
-        return KeyedClient(
-            without_version(url), key, max_connections=places, timeout=self.settings.timeout
-        )
-
-    async def _open_chat(self, stack: AsyncExitStack) -> Chat:
-        if self._chat == "lean":
-            return LeanChat(self._client, self.settings.model)
-        if isinstance(self._chat, Runnable):
-            return ModelChat(self._chat)
-        places = self.gates["generate"].concurrency
-        url = self._client.url
-        return await stack.enter_async_context(
-            open_chat_openai(url, self._key, self.settings, connections=places)
-        )
-
-    def _put_together(self, chat: Chat) -> Parts:
-        settings = self.settings
-        stages = {
-            name: Stage(
-                name,
-                gate,
-                attempts=settings.attempts,
-                timeout=settings.timeout,
-                monitor=self.monitor,
-            )
-            for name, gate in self.gates.items()
-        }
-        scope = f"{getattr(self._client, 'url', '')}|{self._corpus or ''}"
-        kept = Kept(self.cache, settings.cached, scope)
-        return Parts(
-            settings,
-            Retrieval(self._client, self._store, settings, stages, kept),
-            Generation(chat, settings.model, stages["generate"], kept),
-            Pace(),
-            self._clean,
-        )
-
-    def _clean(self, message: str) -> str:
-        """Take the key out of a message, should a provider have put it there."""
-        return (
-            message if self._key is None else message.replace(self._key.get_secret_value(), "***")
-        )
+        await self._assembly.close(kind, error, traceback)
 
     # --- one question --------------------------------------------------------------------------
 
@@ -368,7 +297,7 @@ class RagPipeline(Runnable[str, RagAnswer]):
         async def answer(question: str) -> RagAnswer:
             return await self.high_performance_rag(question, budget=budget)
 
-        self._open_parts()
+        self._assembly.parts()
         async with amap(answer, queries, limit=limit or self._window, ordered=ordered) as outcomes:
             async for outcome in outcomes:
                 yield outcome.result()
@@ -391,7 +320,7 @@ class RagPipeline(Runnable[str, RagAnswer]):
         async def answer(pair: tuple[str, RunnableConfig]) -> RagAnswer:
             return await self.ainvoke(pair[0], pair[1], **kwargs)
 
-        self._open_parts()
+        self._assembly.parts()
         limit = (pairs[0][1].get("max_concurrency") if pairs else None) or self._window
         async with amap(
             answer, pairs, limit=limit, ordered=True, return_exceptions=return_exceptions
@@ -414,7 +343,7 @@ class RagPipeline(Runnable[str, RagAnswer]):
             ServiceError: A stage failed.
             RuntimeError: The pipeline is not open, or was opened in another event loop.
         """
-        parts, settings = self._open_parts(), self.settings
+        parts, settings = self._assembly.parts(), self.settings
         k = settings.passages if k is None else k
         trace = Trace()
         try:
@@ -428,7 +357,7 @@ class RagPipeline(Runnable[str, RagAnswer]):
     # --- what the above is made of -------------------------------------------------------------
 
     def _query(self, question: str, budget: float | None, config: RunnableConfig | None) -> Query:
-        parts = self._open_parts()
+        parts = self._assembly.parts()
         if not isinstance(question, str):
             raise TypeError(f"question={question!r:.80} is not a string: ask in words")
         if budget is not None:
@@ -445,31 +374,9 @@ class RagPipeline(Runnable[str, RagAnswer]):
     def _measured(self) -> Any:
         return nullcontext() if self.monitor is None else self.monitor.measure("rag")
 
-    def _open_parts(self) -> Parts:
-        if self._parts is None:
-            raise RuntimeError(
-                "this pipeline is not open: use it inside `async with RagPipeline(...) as pipeline:`"
-            )
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                "this pipeline was opened in another event loop: open one in each loop"
-            )
-        return self._parts
-
     @property
     def _window(self) -> int:
-        return _AHEAD * sum(gate.concurrency for gate in set(self.gates.values()))
-
-
-def _check_chat(chat: Any) -> None:
-    if chat not in ("openai", "lean") and not isinstance(chat, Runnable):
-        raise TypeError(f"chat={chat!r:.80}: give 'openai', 'lean', or a chat model")
-
-
-def _gates(given: Mapping[str, Gate]) -> dict[str, Gate]:
-    if unknown := sorted(set(given) - set(STAGES)):
-        raise ValueError(f"gates={unknown[0]!r}: there is no such stage among {', '.join(STAGES)}")
-    return {stage: given.get(stage) or Gate(concurrency=_CONCURRENCY) for stage in STAGES}
+        return _AHEAD * places(self.gates)
 
 
 def _value(outcome: Outcome[RagAnswer]) -> Any:

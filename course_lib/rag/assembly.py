@@ -1,0 +1,183 @@
+"""A pipeline's parts: how they are put together, opened and closed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.runnables import Runnable
+
+from course_lib.rag.budget import Pace
+from course_lib.rag.chat import LeanChat, ModelChat, open_chat_openai
+from course_lib.rag.client import KeyedClient
+from course_lib.rag.generation import Generation
+from course_lib.rag.kept import Kept
+from course_lib.rag.query import Parts
+from course_lib.rag.retrieval import Retrieval
+from course_lib.rag.settings import STAGES, without_version
+from course_lib.rag.stage import Stage
+from course_lib.rate_limiting import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from pydantic import SecretStr
+
+    from course_lib.caching import AsyncCache
+    from course_lib.monitoring import PerformanceMonitor
+    from course_lib.rag.chat import Chat
+    from course_lib.rag.searching import SearchingStore
+    from course_lib.rag.settings import RagSettings
+
+__all__ = ["Assembly", "gates_by_stage", "places"]
+
+_CONCURRENCY: Final = 32
+
+
+class Assembly:
+    """Puts a pipeline's parts together, in one event loop at a time; arguments as `RagPipeline`'s.
+
+    Attributes:
+        client: The provider's client.
+    """
+
+    def __init__(
+        self,
+        provider: str | Any,
+        *,
+        store: SearchingStore | None,
+        settings: RagSettings,
+        chat: str | Runnable[Any, Any],
+        gates: Mapping[str, Gate],
+        cache: AsyncCache,
+        corpus: str | None,
+        monitor: PerformanceMonitor | None,
+        key: SecretStr | None,
+    ) -> None:
+        self._own = isinstance(provider, str)
+        self._settings, self._gates, self._key = settings, gates, key
+        self.client = self._made(provider) if isinstance(provider, str) else provider
+        _check_chat(chat, self.client)
+        self._store, self._chat, self._monitor = store, chat, monitor
+        scope = f"{getattr(self.client, 'url', '')}|{corpus or ''}"
+        self._kept = Kept(cache, settings.cached, scope)
+        self._parts: Parts | None = None
+        self._stack = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.client!r} {'closed' if self._parts is None else 'open'}"
+
+    async def open(self) -> None:
+        """Open client, chat model and batcher.
+
+        Raises:
+            RuntimeError: They are open.
+        """
+        if self._parts is not None:
+            raise RuntimeError("this pipeline is open already: share it, do not open it twice")
+        async with AsyncExitStack() as stack:  # closes what is open if the rest fails
+            if self._own:
+                await stack.enter_async_context(self.client)
+            parts = self._put_together(await self._open_chat(stack))
+            await stack.enter_async_context(parts.retrieval.batcher)
+            self._stack = stack.pop_all()
+        self._loop, self._parts = asyncio.get_running_loop(), parts
+
+    async def close(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close what was opened, the last first."""
+        self._parts = None
+        await self._stack.__aexit__(kind, error, traceback)
+
+    def parts(self) -> Parts:
+        """Return the parts.
+
+        Raises:
+            RuntimeError: They are not open, or were opened in another event loop.
+        """
+        if self._parts is None:
+            raise RuntimeError(
+                "this pipeline is not open: use it inside `async with RagPipeline(...) as pipeline:`"
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "this pipeline was opened in another event loop: open one in each loop"
+            )
+        return self._parts
+
+    def _made(self, url: str) -> KeyedClient:
+        """Return a client with a connection for each slot, so that none waits behind its gate."""
+        return KeyedClient(
+            without_version(url),
+            self._key,
+            max_connections=places(self._gates),
+            timeout=self._settings.timeout,
+        )
+
+    async def _open_chat(self, stack: AsyncExitStack) -> Chat:
+        if isinstance(self._chat, Runnable):
+            return ModelChat(self._chat)
+        if self._chat == "lean":
+            return LeanChat(self.client, self._settings.model)
+        return await stack.enter_async_context(
+            open_chat_openai(
+                self.client.url,
+                self._key,
+                self._settings,
+                connections=self._gates["generate"].concurrency,
+            )
+        )
+
+    def _put_together(self, chat: Chat) -> Parts:
+        settings, client, kept = self._settings, self.client, self._kept
+        stages = {name: self._stage(name, gate) for name, gate in self._gates.items()}
+        return Parts(
+            settings,
+            Retrieval(client, self._store, settings, stages, kept),
+            Generation(chat, settings.model, stages["generate"], kept),
+            Pace(),
+            self._clean,
+        )
+
+    def _stage(self, name: str, gate: Gate) -> Stage:
+        attempts, timeout = self._settings.attempts, self._settings.timeout
+        return Stage(name, gate, attempts=attempts, timeout=timeout, monitor=self._monitor)
+
+    def _clean(self, message: str) -> str:
+        """Take the key out of a message, should a provider have put it there."""
+        return (
+            message if self._key is None else message.replace(self._key.get_secret_value(), "***")
+        )
+
+
+def gates_by_stage(given: Mapping[str, Gate] | None) -> dict[str, Gate]:
+    """Return a gate for each stage: the one given, or one of its own.
+
+    Raises:
+        ValueError: A stage has another name.
+    """
+    given = given or {}
+    if unknown := sorted(set(given) - set(STAGES)):
+        raise ValueError(f"gates={unknown[0]!r}: there is no such stage among {', '.join(STAGES)}")
+    return {stage: given.get(stage) or Gate(concurrency=_CONCURRENCY) for stage in STAGES}
+
+
+def places(gates: Mapping[str, Gate]) -> int:
+    """Return how many calls may be under way in all stages together."""
+    return sum(gate.concurrency for gate in set(gates.values()))
+
+
+def _check_chat(chat: Any, client: Any) -> None:
+    if isinstance(chat, Runnable) or chat == "lean":
+        return
+    if chat != "openai":
+        raise TypeError(f"chat={chat!r:.80}: give 'openai', 'lean', or a chat model")
+    if not isinstance(getattr(client, "url", None), str):
+        raise TypeError(f"{client!r:.80} has no `url` to open a ChatOpenAI on: give `chat='lean'`")
