@@ -5,14 +5,14 @@ does (calls made, peak in flight, makespan against the bound), in virtual time w
 possible, so that the score card is exact and the same on every machine.
 """
 
-from course_lib.lab.exercises import async_batch, batching, caching, monitoring, rate_limiting
+from course_lib.lab.exercises import async_batch, batching, caching, monitoring, rag, rate_limiting
 from course_lib.lab.exercises.card import ScoreCard
 from course_lib.lab.exercises.engine import Exercise, Hint
 from course_lib.lab.exercises.solution import Solution
 
 __all__ = ["EXERCISES", "Exercise", "Hint", "ScoreCard", "Solution", "exercise"]
 
-_NOTEBOOKS = (async_batch, rate_limiting, batching, caching, monitoring)
+_NOTEBOOKS = (async_batch, rate_limiting, batching, caching, monitoring, rag)
 
 EXERCISES: dict[str, Exercise] = {
     each.id: each for notebook in _NOTEBOOKS for each in notebook.EXERCISES
