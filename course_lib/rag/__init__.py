@@ -10,6 +10,7 @@ compared with.
 
 from course_lib.rag.answer import Failure, RagAnswer, Source, StageTiming
 from course_lib.rag.docstrings import load_docstrings
+from course_lib.rag.evaluation import RagQuality, evaluate_rag, quality_of
 from course_lib.rag.faiss_vectors import FaissVectorStore
 from course_lib.rag.index import open_index
 from course_lib.rag.loading import load_folder
@@ -30,15 +31,18 @@ __all__ = [
     "Question",
     "RagAnswer",
     "RagPipeline",
+    "RagQuality",
     "RagSettings",
     "Source",
     "StageTiming",
     "VectorFileError",
     "answer_quality",
     "evaluate",
+    "evaluate_rag",
     "load_docstrings",
     "load_folder",
     "naive_rag",
     "open_index",
+    "quality_of",
     "read_questions",
 ]

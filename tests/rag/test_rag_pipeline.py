@@ -1,35 +1,16 @@
-"""The pipeline against the real service: the same answers as the naive one, and one client for all."""
+"""The pipeline against the real service: one client for all, streams, failures, a storm."""
 
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
-import pytest
-
 from course_lib import service
-from course_lib.rag import RagAnswer, RagPipeline, RagSettings, naive_rag, read_questions
+from course_lib.rag import RagAnswer, RagPipeline, RagSettings, read_questions
 from course_lib.service import Faults, RateLimit
 
 CORPUS = Path(service.__file__).parent / "corpus"
 QUESTIONS = [each.text for each in read_questions(CORPUS / "questions.toml")]
 CHAT = "/v1/chat/completions"
-
-
-@pytest.mark.parametrize("chat", ["openai", "lean"])
-def test_it_answers_as_the_naive_pipeline_does(provider, chat):
-    """Text, sources with scores and tokens are the same, through both clients."""
-    questions = QUESTIONS[:6]
-
-    async def ask():
-        async with RagPipeline(provider.url, chat=chat) as pipeline:
-            return await pipeline.batch_rag(questions)
-
-    def content(answers):
-        return [(each.text, each.sources, each.tokens) for each in answers]
-
-    answers = asyncio.run(ask())
-    assert content(answers) == content(naive_rag(provider.url, questions))
-    assert all(answer.ok and not answer.degraded for answer in answers)
 
 
 def test_one_pipeline_after_another_in_loops_of_their_own(provider):

@@ -77,7 +77,7 @@ def test_a_stream_fails_with_an_answer_that_says_so():
         client.provider.configure(path="/v1/chat/completions", faults=Faults(error=1.0))
         return await collected(pipeline)
 
-    [(answer, _)], client = run(use)
+    [(answer, _)], _ = run(use)
     assert (answer.error.stage, answer.error.kind) == ("generate", "Unavailable")
     assert answer.retries == 4
     assert len(answer.sources) == 5
