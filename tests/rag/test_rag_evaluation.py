@@ -94,8 +94,8 @@ def test_each_way_of_retrieving_is_measured(provider):
     by_words = lexical.retrieval
     for better in (dense.retrieval, cascade.retrieval):
         assert better.recall >= by_words.recall
-        assert better.mrr > by_words.mrr + 0.05
-        assert better.ndcg > by_words.ndcg + 0.05
+        assert better.mrr > by_words.mrr + 0.02
+        assert better.ndcg > by_words.ndcg + 0.02
     assert min(each.answers.citation_accuracy for each in (lexical, dense, cascade)) > 0.6
     assert lexical.failed == lexical.degraded == 0.0
     seen = provider.ledger()
