@@ -4,6 +4,7 @@ from course_lib.lab.plots.bars import bars
 from course_lib.lab.plots.curves import percentiles, versus_model
 from course_lib.lab.plots.from_report import calls_of, durations_of
 from course_lib.lab.plots.heatmap import heatmap
+from course_lib.lab.plots.ladder import Rung, ladder
 from course_lib.lab.plots.lanes import lanes
 from course_lib.lab.plots.magnitudes import magnitudes
 from course_lib.lab.plots.over_time import over_time
@@ -13,11 +14,13 @@ from course_lib.lab.plots.timeline import timeline
 
 __all__ = [
     "Picture",
+    "Rung",
     "bars",
     "calls_of",
     "draw",
     "durations_of",
     "heatmap",
+    "ladder",
     "lanes",
     "magnitudes",
     "over_time",
