@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import Runnable
 
 from course_lib.rag.budget import Pace
 from course_lib.rag.chat import LeanChat, ModelChat, open_chat_openai
-from course_lib.rag.client import KeyedClient
+from course_lib.rag.client import KeyedClient, without_key
 from course_lib.rag.generation import Generation
 from course_lib.rag.kept import Kept
 from course_lib.rag.query import Parts
@@ -143,18 +144,12 @@ class Assembly:
             Retrieval(client, self._store, settings, stages, kept),
             Generation(chat, settings.model, stages["generate"], kept),
             Pace(),
-            self._clean,
+            partial(without_key, key=self._key),
         )
 
     def _stage(self, name: str, gate: Gate) -> Stage:
         attempts, timeout = self._settings.attempts, self._settings.timeout
         return Stage(name, gate, attempts=attempts, timeout=timeout, monitor=self._monitor)
-
-    def _clean(self, message: str) -> str:
-        """Take the key out of a message, should a provider have put it there."""
-        return (
-            message if self._key is None else message.replace(self._key.get_secret_value(), "***")
-        )
 
 
 def gates_by_stage(given: Mapping[str, Gate] | None) -> dict[str, Gate]:

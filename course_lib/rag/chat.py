@@ -208,7 +208,8 @@ def _translated() -> Iterator[None]:
 
 
 def _translation(error: Exception) -> Exception | None:
-    if not type(error).__module__.startswith(("openai", "httpx")):
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    if not modules & {"openai", "httpx"}:  # langchain_openai raises subclasses of its own, too
         return None
     import httpx  # noqa: PLC0415 - loaded by whatever raised it
     import openai  # noqa: PLC0415

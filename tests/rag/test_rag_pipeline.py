@@ -6,6 +6,7 @@ from pathlib import Path
 
 from course_lib import service
 from course_lib.rag import RagAnswer, RagPipeline, RagSettings, read_questions
+from course_lib.rate_limiting import Gate
 from course_lib.service import Faults, RateLimit
 
 CORPUS = Path(service.__file__).parent / "corpus"
@@ -86,6 +87,24 @@ def test_a_failed_query_is_a_failed_answer(provider):
     assert "POST /rerank answered 500" in failed[0].error.reason
 
 
+def test_what_the_chat_client_raises_is_understood(provider):
+    """A 429 cools the stage down and a 500 is tried again, each once, outside of the client."""
+    provider.configure(path=CHAT, rate_limit=RateLimit(rate=50, burst=1), faults=Faults(error=0.3))
+
+    async def ask():
+        settings = RagSettings(attempts=20)
+        async with RagPipeline(provider.url, settings=settings) as pipeline:
+            answers = await pipeline.batch_rag(QUESTIONS[:10])
+            return answers, pipeline.gates["generate"].statistics()
+
+    answers, gate = asyncio.run(ask())
+    seen = provider.ledger().path(CHAT)
+    assert all(answer.ok for answer in answers)
+    assert seen.errors > 0
+    assert gate.rejected == seen.rejected > 0
+    assert gate.admitted == seen.requests == 10 + sum(answer.retries for answer in answers)
+
+
 def test_a_storm_loses_nothing(provider):
     """Errors, hangs and 429s: an answer or a reason for each of 500, and both sides count alike."""
     provider.configure(faults=Faults(error=0.05, hang=0.02))
@@ -94,7 +113,10 @@ def test_a_storm_loses_nothing(provider):
 
     async def ask():
         settings = RagSettings(attempts=8, timeout=0.5, cached=())
-        async with RagPipeline(provider.url, settings=settings, chat="lean") as pipeline:
+        gates = {"rerank": Gate(concurrency=4)}  # or most of the work would be to be rejected
+        async with RagPipeline(
+            provider.url, settings=settings, chat="lean", gates=gates
+        ) as pipeline:
             answers = [answer async for answer in pipeline.answers(questions)]
             return answers, {name: gate.statistics() for name, gate in pipeline.gates.items()}
 

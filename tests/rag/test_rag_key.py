@@ -1,0 +1,177 @@
+"""Another provider with this wire format, and its key, which is shown nowhere."""
+
+import asyncio
+import logging
+import pickle
+import traceback
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.documents import Document
+from langchain_core.stores import InMemoryByteStore
+from pydantic import SecretStr
+from rag.vectors_support import WordEmbedding
+
+from course_lib.caching import AsyncCache
+from course_lib.errors import ServiceError
+from course_lib.monitoring import PerformanceMonitor
+from course_lib.rag import MatrixVectorStore, RagPipeline, RagSettings
+from course_lib.rag.settings import endpoint_from_environment
+
+KEY = "sk-never-to-be-seen-0123456789"
+TEXTS = {"bucket": "A token bucket is refilled at a steady rate.", "gate": "A gate has slots."}
+
+
+class Foreign:
+    """Embeds and chats, wants a key, and is careless with it when something is wrong.
+
+    Attributes:
+        wrong: Whether to answer 401 and quote the key.
+        seen: Paths asked, with whether the key was right.
+    """
+
+    def __init__(self):
+        self.wrong = False
+        self.seen = []
+
+    async def handle(self, request):
+        right = request.headers.get("Authorization") == f"Bearer {KEY}"
+        self.seen.append((request.path, right))
+        if self.wrong or not right:
+            message = f"Incorrect key: {request.headers.get('Authorization')}"
+            return web.json_response({"error": {"message": message}}, status=401)
+        asked = await request.json()
+        if request.path.endswith("/embeddings"):
+            vectors = WordEmbedding().embed_documents(asked["input"])
+            data = [{"index": i, "embedding": each} for i, each in enumerate(vectors)]
+            return web.json_response({"data": data, "model": "m"})
+        message = {"role": "assistant", "content": "Steadily. [bucket]"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return web.json_response(
+            {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+            | {"choices": choices, "usage": usage}
+        )
+
+
+class Told(AsyncCallbackHandler):
+    """Keeps all that callbacks are told."""
+
+    def __init__(self):
+        self.all = []
+
+    async def on_chat_model_start(self, *told, **more):
+        self.all += [told, more]
+
+    async def on_llm_error(self, *told, **more):
+        self.all += [told, more, "".join(traceback.format_exception(told[0]))]
+
+    async def on_llm_end(self, *told, **more):
+        self.all += [told, more]
+
+    async def on_chain_start(self, *told, **more):
+        self.all += [told, more]
+
+    async def on_chain_end(self, *told, **more):
+        self.all += [told, more]
+
+
+def store():
+    """The passages, embedded by the same model as the foreign provider's."""
+    documents = [Document(id=name, page_content=text) for name, text in TEXTS.items()]
+    made = MatrixVectorStore(WordEmbedding())
+    made.add_documents(documents)
+    return made
+
+
+@pytest.fixture(params=["openai", "lean"])
+def ask(request, monkeypatch):
+    """Ask the foreign provider that the environment names."""
+
+    def asked(use, foreign, path="/api/v1", key=KEY, **options):
+        async def main():
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", foreign.handle)
+            async with TestServer(app) as server:
+                monkeypatch.setenv("COURSE_BASE_URL", str(server.make_url(path)))
+                monkeypatch.setenv("COURSE_API_KEY", key)
+                pipeline = RagPipeline.from_environment(store(), chat=request.param, **options)
+                async with pipeline:
+                    return await use(pipeline)
+
+        return asyncio.run(main())
+
+    return asked
+
+
+def test_any_provider_with_this_wire_format_will_do(ask):
+    """Passages come from the store, in its order, and the key goes with each call."""
+    foreign = Foreign()
+    answer = ask(lambda pipeline: pipeline.ainvoke("How is a token bucket refilled?"), foreign)
+    assert answer.text == "Steadily. [bucket]"
+    assert [source.id for source in answer.sources] == ["bucket", "gate"]
+    assert [each.stage for each in answer.timings] == ["embed", "retrieve", "generate"]
+    assert answer.tokens == 11
+    assert foreign.seen == [("/api/v1/embeddings", True), ("/api/v1/chat/completions", True)]
+
+
+def test_the_key_is_seen_nowhere(ask, caplog):
+    """Not in answers, errors, logs, callbacks, what is kept, monitors, nor in how anything looks."""
+    caplog.set_level(logging.DEBUG)
+    foreign, told, monitor, kept = Foreign(), Told(), PerformanceMonitor(), InMemoryByteStore()
+    cache = AsyncCache(ttl=60, maxsize=100, store=kept)
+    config = {"callbacks": [told]}
+
+    async def use(pipeline):
+        answers = [await pipeline.ainvoke("How?", config)]
+        foreign.wrong = True
+        answers.append(await pipeline.ainvoke("What else?", config))
+        answers += [each async for each in pipeline.astream("Which one?", config)]
+        with pytest.raises(ServiceError) as caught:
+            await pipeline.retrieve("What then?")
+        trace = "".join(traceback.format_exception(caught.value))
+        return answers, repr(pipeline), repr(vars(pipeline)), str(vars(pipeline._assembly)), trace
+
+    answers, *seen = ask(use, foreign, cache=cache, corpus="two", monitor=monitor)
+    assert [answer.ok for answer in answers] == [True, False, False]
+    assert all("***" in each.error.reason for each in answers[1:])
+    assert kept.store
+    seen += [repr(answers), str(answers), caplog.text, str(told.all), repr(kept.store)]
+    seen += [repr(monitor.report()), repr(monitor.report().spans), repr(pickle.dumps(answers))]
+    assert not [text for text in seen if KEY in text]
+
+
+def test_a_chat_that_quotes_the_key_is_not_quoted(ask):
+    """What LangChain's callbacks are told of a failed chat has no key in it either."""
+    foreign, told = Foreign(), Told()
+
+    async def use(pipeline):
+        await pipeline.retrieve("How?")
+        foreign.wrong = True
+        return await pipeline.ainvoke("How?", config={"callbacks": [told]})
+
+    answer = ask(use, foreign)
+    assert (answer.error.stage, answer.error.kind) == ("generate", "BadRequest")
+    assert "Incorrect key: Bearer ***" in answer.error.reason
+    assert KEY not in repr(told.all)
+    assert KEY not in "".join(str(each) for each in told.all)
+
+
+def test_the_environment_must_name_a_provider():
+    """Without an address there is nothing to ask; a key is optional."""
+    with pytest.raises(ValueError, match="COURSE_BASE_URL is not set"):
+        endpoint_from_environment({})
+    found = endpoint_from_environment({"COURSE_BASE_URL": "http://h/v1/", "COURSE_API_KEY": KEY})
+    assert found.url == "http://h"
+    assert found.key.get_secret_value() == KEY
+    assert KEY not in repr(found)
+    assert endpoint_from_environment({"COURSE_BASE_URL": "http://h"}).key is None
+
+
+def test_a_shared_cache_needs_to_know_which_passages_these_are():
+    """Otherwise one corpus would answer for another."""
+    with pytest.raises(ValueError, match="corpus="):
+        RagPipeline("http://h", store=store(), cache=AsyncCache(ttl=1, maxsize=1))
+    assert RagPipeline("http://h", key=SecretStr(KEY), settings=RagSettings(passages=1))
