@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,7 @@ async def own_cluster(n: int) -> AsyncIterator[Any]:
     """
     import distributed  # noqa: PLC0415 - heavy
 
+    _begin_helper()
     with TemporaryDirectory(prefix="course-dask-", ignore_cleanup_errors=True) as folder:
         make: Any = distributed.LocalCluster  # annotated as if it were synchronous
         cluster = make(
@@ -46,12 +48,19 @@ async def own_cluster(n: int) -> AsyncIterator[Any]:
             silence_logs=logging.CRITICAL + 1,
             dashboard_address=None,
             # Any free port in place of the dashboard's own, of which Dask warns when it is taken.
-            scheduler_kwargs={"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"},
+            scheduler_kwargs={
+                "dashboard": False,
+                "dashboard_address": f"{LOOPBACK}:0",
+                "local_directory": folder,
+            },
             memory_limit=None,  # a share of the machine's would have it restart workers
             local_directory=folder,
         )
         try:
-            await undisturbed(cluster)
+            try:
+                await undisturbed(cluster)
+            except RuntimeError as error:
+                raise RuntimeError(ADVICE) from error
             yield cluster
         finally:
             await undisturbed(cluster.close())
@@ -83,6 +92,21 @@ async def connected(scheduler: Any, patience: float) -> AsyncIterator[Any]:
         yield client
     finally:
         await undisturbed(client.close())
+
+
+def _begin_helper() -> None:
+    """Have Dask's helper thread, which never ends, be one that the process's end does not wait for.
+
+    A thread is a daemon if the one that starts it is.
+    """
+    from distributed.utils import offload  # noqa: PLC0415 - heavy
+
+    async def first() -> None:
+        await offload(int)
+
+    thread = threading.Thread(target=lambda: asyncio.run(first()), daemon=True)
+    thread.start()
+    thread.join()
 
 
 async def undisturbed(work: Awaitable[Any]) -> None:

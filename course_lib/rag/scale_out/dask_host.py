@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PipelineHost", "answer_chunk"]
 
+_CANCELLED = packed_answer(
+    Outcome(0, error=RuntimeError("the query was cancelled from within its pipeline"))
+)
+
 
 class PipelineHost(WorkerPlugin):
     """Keeps the pipeline of a worker open, from its start (or restart) to its end.
@@ -99,10 +103,10 @@ class PipelineHost(WorkerPlugin):
             call = await self._pipeline()
         except Exception as error:  # noqa: BLE001 - whatever their own code raises
             reason = f"the pipeline cannot be built in a worker ({type(error).__name__}: {error})"
-            lost = [Outcome[Any](0, error=Unavailable(reason)) for _ in queries]
-            return [packed_answer(outcome) for outcome in lost]
+            return [packed_answer(Outcome(0, error=Unavailable(reason)))] * len(queries)
         answers = (self._answer(call, query) for query in queries)
-        return await asyncio.gather(*answers)
+        results = await asyncio.gather(*answers, return_exceptions=True)
+        return [_CANCELLED if isinstance(result, BaseException) else result for result in results]
 
     async def _answer(self, call: Callable[[Any], Awaitable[Any]], query: Any) -> bytes:
         clock = asyncio.get_running_loop().time
@@ -150,8 +154,3 @@ async def _tried(call: Callable[[Any], Awaitable[Any]], query: Any) -> tuple[Any
         return await call(query), None
     except Exception as error:  # noqa: BLE001 - it is the outcome
         return None, error
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        return None, RuntimeError("the query was cancelled from within its pipeline")

@@ -15,7 +15,7 @@ from course_lib.batching import Outcome, Outcomes, amap
 from course_lib.batching.arguments import refuse_single_input, require_seconds, require_whole
 from course_lib.rag.scale_out.chunk import cut
 from course_lib.rag.scale_out.dask_cluster import undisturbed
-from course_lib.rate_limiting.timer import running_loop, timer_of
+from course_lib.timer import running_loop, timer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
