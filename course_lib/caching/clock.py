@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from asyncio import _get_running_loop as running_loop  # public, and without the exception
 from typing import TYPE_CHECKING
 
+from course_lib.timer import running_loop, timer_of
+
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 __all__ = ["Clock"]
@@ -61,7 +62,7 @@ class Clock:
     def follow(self) -> None:
         """Go by the running loop from now on, or by the machine where none runs."""
         self.loop = running_loop()
-        timer = self._given or _timer_of(self.loop)
+        timer = self._given or timer_of(self.loop)
         if timer == self.timer:
             return
         latest = max(self.timer() + self.offset, time.monotonic() + self._machine)
@@ -71,15 +72,3 @@ class Clock:
         elif self.loop is not self._virtual:
             self._virtual, self.offset = self.loop, latest
             self._date = time.time() - latest
-
-
-def _timer_of(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
-    """Return `time.monotonic`, unless this loop keeps a time of its own: then that.
-
-    uvloop keeps the machine's time, too, and says so in other words.
-    """
-    if loop is None or type(loop).time is asyncio.BaseEventLoop.time:
-        return time.monotonic
-    if type(loop).__module__.partition(".")[0] == "uvloop":
-        return time.monotonic
-    return loop.time

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from asyncio import _get_running_loop as running_loop
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
+
+from course_lib.timer import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

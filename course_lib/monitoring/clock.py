@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from asyncio import _get_running_loop as running_loop  # public, and without the exception
 from typing import TYPE_CHECKING
 
 from course_lib.monitoring.log_linear import NANO
+from course_lib.timer import running_loop, timer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +35,7 @@ class Clock:
     def __init__(self, timer: Callable[[], float] | None = None) -> None:
         self._given = timer
         self._loop = running_loop()
-        self._timer = timer or _timer_of(self._loop)
+        self._timer = timer or timer_of(self._loop)
         self._offset = -_read(self._timer)
         self._last = 0
 
@@ -54,7 +52,7 @@ class Clock:
 
     def _follow(self) -> None:
         self._loop = running_loop()
-        timer = self._given or _timer_of(self._loop)
+        timer = self._given or timer_of(self._loop)
         if timer != self._timer:
             self._timer = timer
             self._offset = self._last - _read(timer)
@@ -62,15 +60,3 @@ class Clock:
 
 def _read(timer: Callable[[], float]) -> int:
     return int(timer() * NANO + 0.5)
-
-
-def _timer_of(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
-    """Return `time.monotonic`, unless this loop keeps a time of its own: then that.
-
-    uvloop keeps the machine's time, too, and says so in other words.
-    """
-    if loop is None or type(loop).time is asyncio.BaseEventLoop.time:
-        return time.monotonic
-    if type(loop).__module__.partition(".")[0] == "uvloop":
-        return time.monotonic
-    return loop.time

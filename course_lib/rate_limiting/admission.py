@@ -12,8 +12,8 @@ from weakref import WeakSet
 from course_lib.errors import RateLimited
 from course_lib.rate_limiting.line import Line
 from course_lib.rate_limiting.pool import CoolDown, Pool, Visit
-from course_lib.rate_limiting.timer import running_loop
 from course_lib.rate_limiting.turn import ThreadTurn, Turn
+from course_lib.timer import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING
+
+from course_lib.timer import running_loop, timer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "running_loop", "timer_of"]
+__all__ = ["Clock"]
 
 
 class Clock:
@@ -73,18 +73,3 @@ class Clock:
             )
         self._timer = timer
         self._offset = self._last - timer()
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs in this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def timer_of(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
-    """Return `time.monotonic`, unless this loop keeps a time of its own: then that."""
-    if loop is None or type(loop).time is asyncio.BaseEventLoop.time:
-        return time.monotonic
-    return loop.time

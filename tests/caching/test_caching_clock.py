@@ -43,7 +43,8 @@ def test_virtual_time_does_not_hide_that_the_machines_goes_on(monkeypatch):
     """An hour in which only a simulation was asked is an hour."""
     machine = [50.0]
     fake = SimpleNamespace(monotonic=lambda: machine[0], time=time.time)
-    monkeypatch.setattr("course_lib.caching.clock.time", fake)
+    for module in ("course_lib.caching.clock", "course_lib.timer"):
+        monkeypatch.setattr(f"{module}.time", fake)
     clock = Clock()
 
     async def main():

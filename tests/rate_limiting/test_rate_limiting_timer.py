@@ -2,22 +2,11 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
 from course_lib.lab.clock import simulate
-from course_lib.rate_limiting.timer import Clock, running_loop, timer_of
-
-
-def test_ordinary_loops_and_threads_share_the_machines_time():
-    """So that what several of them wait for is the same moment."""
-
-    async def main():
-        return timer_of(running_loop())
-
-    assert timer_of(None) is time.monotonic
-    assert asyncio.run(main()) is time.monotonic
+from course_lib.rate_limiting.timer import Clock
 
 
 def test_in_virtual_time_it_is_the_simulations():
