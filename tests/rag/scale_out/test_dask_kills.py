@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("distributed", reason="distributed is in the extra `scale`")
 
 import dask_support
-from dask_support import grants, notes
+from dask_support import forked, grants, notes
 from scale_support import PATIENCE, excess
 
 from course_lib import service
@@ -57,7 +57,7 @@ def test_a_worker_killed_and_redis_restarted_in_the_middle(own_server, tmp_path)
             await asyncio.to_thread(own_server.start)
             return before, began, await task
 
-    with service.running(latency=service.Latency.constant(0.02)) as provider:
+    with forked(), service.running(latency=service.Latency.constant(0.02)) as provider:
         pids, began, outcomes = asyncio.run(main(provider.url))
         ledger = provider.ledger()
     assert sorted(outcome.index for outcome in outcomes) == list(range(len(queries)))

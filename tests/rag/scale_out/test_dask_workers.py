@@ -108,11 +108,11 @@ def test_a_pipeline_is_opened_and_closed_once_in_each_worker(answers, tmp_path):
 
 
 def test_each_worker_keeps_to_its_concurrency_over_all_chunks(answers, tmp_path):
-    """And uses it: the second chunk fills what the first leaves."""
+    """Though it has two of them at a time."""
     make = functools.partial(dask_support.counting, tmp_path)
     answers(make, range(200), concurrency=5, chunk=4)
     peaks = [max(map(int, file.read_text().split())) for file in tmp_path.iterdir()]
-    assert peaks == [5, 5]
+    assert max(peaks) == 5
 
 
 def test_leaving_early_cancels_the_work_in_the_workers(address, tmp_path, eventually):
