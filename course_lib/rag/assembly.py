@@ -128,12 +128,7 @@ class Assembly:
         if self._chat == "lean":
             return LeanChat(self.client, self._settings.model)
         return await stack.enter_async_context(
-            open_chat_openai(
-                self.client.url,
-                self._key,
-                self._settings,
-                connections=self._gates["generate"].concurrency,
-            )
+            open_chat_openai(self.client.url, self._key, self._settings)
         )
 
     def _put_together(self, chat: Chat) -> Parts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from langchain_core.language_models import BaseChatModel
 
 from course_lib.async_batch.wire import payload
-from course_lib.errors import TimedOut, Unavailable
+from course_lib.errors import ServiceError, TimedOut, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -134,7 +134,7 @@ class ModelChat:
 
 @asynccontextmanager
 async def open_chat_openai(
-    url: str, key: SecretStr | None, settings: RagSettings, *, connections: int
+    url: str, key: SecretStr | None, settings: RagSettings
 ) -> AsyncIterator[ModelChat]:
     """Open a `ChatOpenAI` with an HTTP client of its own, closed at the end of the block.
 
@@ -146,17 +146,14 @@ async def open_chat_openai(
         url: Address of the provider, without "/v1".
         key: Its key, or None.
         settings: Name of the model, seconds for an attempt.
-        connections: Connections open at once, at most.
     """
-    import httpx  # noqa: PLC0415 - with the next, some seconds
-    from langchain_openai import ChatOpenAI  # noqa: PLC0415
+    from langchain_openai import ChatOpenAI  # noqa: PLC0415 - some seconds
+    from openai import DefaultAsyncHttpxClient  # noqa: PLC0415 - with it
     from pydantic import SecretStr  # noqa: PLC0415 - beside its use
 
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
     hooks = {"response": [] if key is None else [_hiding(key)]}
-    async with httpx.AsyncClient(
-        transport=transport, timeout=settings.timeout, trust_env=False, event_hooks=hooks
+    async with DefaultAsyncHttpxClient(
+        timeout=settings.timeout, trust_env=False, event_hooks=hooks
     ) as http:
         yield ModelChat(
             ChatOpenAI(
@@ -208,20 +205,26 @@ def _translated() -> Iterator[None]:
 
 
 def _translation(error: Exception) -> Exception | None:
-    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    if not modules & {"openai", "httpx"}:  # langchain_openai raises subclasses of its own, too
-        return None
-    import httpx  # noqa: PLC0415 - loaded by whatever raised it
-    import openai  # noqa: PLC0415
+    """Return the error of the tree that says the same, or None if it is another's error."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    if "openai" in packages:  # those of langchain_openai are subclasses
+        return _of_openai(error)
+    if packages & {"httpx", "httpx2"}:  # a stream that breaks off
+        return Unavailable(f"{_CALL} broke off: {error or type(error).__name__}")
+    return None
+
+
+def _of_openai(error: Exception) -> Exception | None:
+    import openai  # noqa: PLC0415 - loaded by whatever raised it
 
     if isinstance(error, openai.APIStatusError):
         response = error.response
         try:
             payload(_CALL, response.status_code, response.headers, response.content)
-        except Exception as typed:  # noqa: BLE001 - it is what is looked for
+        except ServiceError as typed:
             return typed
-    if isinstance(error, openai.APITimeoutError | httpx.TimeoutException):
+    if isinstance(error, openai.APITimeoutError):
         return TimedOut(f"{_CALL} gave no answer in time")
-    if isinstance(error, openai.APIError | httpx.HTTPError):
-        return Unavailable(f"{_CALL} failed: {error or type(error).__name__}")
+    if isinstance(error, openai.APIError):
+        return Unavailable(f"{_CALL} failed: {error}")
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Prompt:
     tokens: int
 
 
+@lru_cache(maxsize=4_096)  # the same passages come again and again
 def estimated_tokens(text: str) -> int:
     """Return about as many tokens as a model would count: words and marks.
 
