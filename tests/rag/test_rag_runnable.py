@@ -42,7 +42,7 @@ class Runs(AsyncCallbackHandler):
         self.seen.append((more["name"], self.names.get(parent_run_id)))
 
     async def on_chat_model_start(self, serialized, _, *, run_id, parent_run_id=None, **more):
-        self.seen.append((more["name"], self.names.get(parent_run_id)))
+        self.seen.append((serialized["id"][-1], self.names.get(parent_run_id)))
 
 
 def test_callbacks_see_a_run_with_the_chat_model_in_it():
