@@ -106,6 +106,7 @@ async def calls(search, count=100):
 
 
 # %%
+timings.clear()
 simulate(lambda: calls(timed("search", VirtualProvider(**HANGING).search)))
 recorded = timings["search"]
 reported.reveal(round(fmean(recorded) * 1e3, 1))
@@ -200,7 +201,7 @@ assert abs(histogram.quantile(0.99) / exact - 1) < 0.01
 
 # %%
 def slow_average(samples):
-    other = threading.Thread(target=lambda: timings.setdefault("another step", []))
+    other = threading.Thread(target=lambda: timings.setdefault(f"step {len(timings)}", [0.1]))
     other.start()  # as any thread might, at this moment
     other.join()
     return fmean(samples)
@@ -427,6 +428,7 @@ async def thirty():
 
 
 # %%
+monitor.reset()
 seen = await lab.measure(thirty, provider=provider)
 report = monitor.report()
 
