@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Assembly", "gates_by_stage", "places"]
 
 _CONCURRENCY: Final = 32
+_CONNECTIONS: Final = 1_000
+"""Connections that may be open, at the least: gates are the limit, and may grow."""
 
 
 class Assembly:
@@ -114,11 +116,11 @@ class Assembly:
         return self._parts
 
     def _made(self, url: str) -> KeyedClient:
-        """Return a client with a connection for each slot, so that none waits behind its gate."""
+        """Return a client with a connection for each slot, so that no call waits behind its gate."""
         return KeyedClient(
             without_version(url),
             self._key,
-            max_connections=places(self._gates),
+            max_connections=max(_CONNECTIONS, places(self._gates)),
             timeout=self._settings.timeout,
         )
 
