@@ -599,36 +599,53 @@ print(f"the first caller is back after {back[0]} s, the others after {max(back[1
 assert back[0] > 0.1 and max(back[1:]) == 0
 
 # %% [markdown]
-# Equal priorities compare the *items*, and dictionaries cannot be compared:
+# Equal priorities compare the *items*. Strings go by the alphabet then, not by arrival, and dictionaries cannot be compared:
 
 
 # %%
-async def two_dictionaries(desk):
+async def ties(desk, items):
     desk.busy = True  # as if a batch were in flight
-    await desk.add({"text": "one"})
-    await desk.add({"text": "two"})
+    for item in items:
+        await desk.add(item)
 
 
+desk = HandMade(Service().process)
+simulate(lambda: ties(desk, ["zebra", "apple"]))
+print("first out:", heapq.heappop(desk.heap)[1])
+
+# %%
+desk = HandMade(Service().process)
 try:
-    simulate(lambda: two_dictionaries(HandMade(Service().process)))
+    simulate(lambda: ties(desk, [{"text": "one"}, {"text": "two"}]))
 except TypeError as error:
     print(error)
+print(f"{len(desk.heap)} in the heap: who tries again after the error has it done twice")
 
 # %% [markdown]
-# And one error stops the desk for good: the flag stays set, so nobody starts the work again.
+# And one error stops the desk for good, or a first caller who gives up: the flag stays set, so nobody starts the work again.
 
 
 # %%
-async def after_an_error(desk):
-    await asyncio.gather(desk.add("bad"), desk.add("one"), return_exceptions=True)
+async def afterwards(desk, give_up):
+    first = asyncio.create_task(desk.add("first" if give_up else "bad"))
+    await asyncio.sleep(0.05)
+    if give_up:
+        first.cancel()
     for number in range(5):
         await desk.add(f"later {number}")
+    await asyncio.wait([first])
     await asyncio.sleep(60)
-    return len(desk.heap)
+    return len(desk.heap), first.cancelled() or bool(first.exception())
 
 
-stuck = simulate(lambda: after_an_error(HandMade(Service().process))).value
-print(f"a minute later, {stuck} items wait, and nobody will come for them")
+# %%
+for give_up in (False, True):
+    desk = HandMade(Service().process)
+    stuck, failed = simulate(lambda: afterwards(desk, give_up)).value
+    print(
+        f"a minute after {'a cancellation' if give_up else 'an error'}, {stuck} items wait for ever"
+    )
+    assert stuck == 5 and failed
 
 # %% [markdown]
 # ### Exercise 3.2: one loop that answers everybody
