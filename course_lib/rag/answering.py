@@ -73,6 +73,9 @@ class AnsweringRunnable(Runnable[str, RagAnswer]):
         Arguments as for `ainvoke`. A step behind it in a chain gets the `RagAnswer`.
         """
 
+        if unknown := sorted(set(kwargs) - {"budget"}):
+            raise TypeError(f"astream() got an unexpected keyword argument {unknown[0]!r}")
+
         async def question() -> AsyncIterator[str]:
             yield input
 
@@ -102,16 +105,22 @@ class AnsweringRunnable(Runnable[str, RagAnswer]):
             "code `run_sync(ask())`, where `ask` opens the pipeline, too"
         )
 
-    async def _answer(self, question: str, config: RunnableConfig, **kwargs: Any) -> RagAnswer:
+    async def _answer(
+        self, question: str, config: RunnableConfig, *, budget: float | None = None
+    ) -> RagAnswer:
         with self._measured():
-            return await self._query(question, kwargs.get("budget"), config).answer()
+            return await self._query(question, budget, config).answer()
 
     async def _stream(
-        self, questions: AsyncIterator[str], config: RunnableConfig, **kwargs: Any
+        self,
+        questions: AsyncIterator[str],
+        config: RunnableConfig,
+        *,
+        budget: float | None = None,
     ) -> AsyncGenerator[Any, None]:
         question = await anext(questions)
         with self._measured():
-            query = self._query(question, kwargs.get("budget"), config)
+            query = self._query(question, budget, config)
             async with aclosing(query.stream()) as pieces:
                 async for piece in pieces:
                     yield piece

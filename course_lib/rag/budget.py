@@ -11,7 +11,9 @@ __all__ = ["Budget", "Pace"]
 
 _SHARE: Final = 0.125  # of a new observation in the mean, and twice that in the deviation
 _DEVIATIONS: Final = 2.0
-_MARGIN: Final = 0.1  # of the mean, at the least: a stage that always takes as long may be late, too
+_MARGIN: Final = (
+    0.1  # of the mean, at the least: a stage that always takes as long may be late, too
+)
 _HALF_LIFE: Final = 10.0
 """Seconds in which an expectation halves when nothing is observed: so that a stage that was left out
 for its slowness is tried again."""
@@ -89,5 +91,10 @@ class Budget:
         return self.left() >= share * sum(map(self._pace.expected, stages))
 
     def latest(self, stage: str) -> float | None:
-        """Return by when everything before a stage must be done, for that stage to have its time."""
-        return None if self.end is None else self.end - self._pace.expected(stage)
+        """Return by when everything before a stage must be done, for that stage to have its time.
+
+        A stage that was never seen is to have half of what is left.
+        """
+        if self.end is None:
+            return None
+        return self.end - (self._pace.expected(stage) or self.left() / 2)

@@ -96,7 +96,8 @@ class Query:
             async with aclosing(self._pieces(prompt)) as pieces:
                 async for piece in pieces:
                     if piece.text:
-                        self._first_token = self._first_token or self._trace.seconds
+                        if self._first_token is None:
+                            self._first_token = self._trace.seconds
                         yield piece.text
         except (StageFailed, TimeoutError) as failed:
             error = self._failure(failed)

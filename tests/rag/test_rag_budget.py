@@ -68,6 +68,20 @@ def test_a_reranking_that_takes_too_long_is_broken_off():
     assert answer.seconds <= 1.0
 
 
+def test_a_first_query_gives_the_reranking_half_of_its_time():
+    """Nothing is known yet of how long the answer takes."""
+
+    async def main():
+        client = VirtualClient(endpoints=seconds(retrieve=0.2, rerank=60, generate=0.4))
+        async with pipeline_of(client) as pipeline:
+            return await pipeline.high_performance_rag("q", budget=1.2)
+
+    answer = simulate(main).value
+    assert answer.ok
+    assert answer.degraded == ("rerank",)
+    assert answer.seconds == pytest.approx(0.2 + 0.5 + 0.4)
+
+
 def test_what_is_kept_takes_no_time_and_is_used():
     """However little time there is, a known answer is whole."""
 

@@ -102,6 +102,17 @@ def test_a_batch_keeps_order_and_obeys_its_limit():
     assert none == []
 
 
+def test_an_argument_by_another_name_is_refused():
+    """A budget that is misspelt is not one that is passed over."""
+
+    async def use(pipeline):
+        for call in (pipeline.ainvoke("q", budgte=1), anext(pipeline.astream("q", budgte=1))):
+            with pytest.raises(TypeError, match="budgte"):
+                await call
+
+    run(use)
+
+
 def test_answers_as_they_come_have_their_places():
     """LangChain's own way to take them as they come works, too."""
 
