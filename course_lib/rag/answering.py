@@ -72,7 +72,6 @@ class AnsweringRunnable(Runnable[str, RagAnswer]):
 
         Arguments as for `ainvoke`. A step behind it in a chain gets the `RagAnswer`.
         """
-
         if unknown := sorted(set(kwargs) - {"budget"}):
             raise TypeError(f"astream() got an unexpected keyword argument {unknown[0]!r}")
 
