@@ -69,8 +69,8 @@ class Workers:
                 print(questions[outcome.index], outcome.value)
 
     One process makes some hundreds of calls a second through a heavy client, since Python runs on
-    one core at a time. Workers have a core each. It does not pay for little work a call: they take
-    about a second to start, and each query travels there and back.
+    one core at a time. Workers have a core each. It does not pay for few queries, nor for little
+    work a query: workers take some seconds to start (each imports everything), queries travel.
 
     - `make_pipeline()` is called in each worker, when it starts or restarts: connections, locks and
       clients cannot be sent. It gives an asynchronous context manager (a `RagPipeline`, or a
