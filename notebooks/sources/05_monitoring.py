@@ -668,6 +668,16 @@ print(*checks.values(), sep="\n")
 assert all(check.holds for check in checks.values())
 
 # %% [markdown]
+# A figure that is often taken for a throughput, or for a mean time: the sum of all times, divided by the time that passed. It is $L$.
+
+# %%
+busiest = steady["generate"]
+print(
+    f"{busiest.total:.0f} s of work in {steady.seconds:.1f} s: {busiest.total / steady.seconds:.1f} in flight"
+)
+assert abs(busiest.total / steady.seconds / busiest.mean_in_flight - 1) < 0.01
+
+# %% [markdown]
 # ## The step that blocks the loop
 #
 # A chain of three asynchronous steps; one of them computes, for longer than it looks. While it does, nothing else runs in this loop, and *every* step's time grows. `LoopLag` watches the loop: a heartbeat that comes late tells for how long it stood still, and a look at the stack tells by whom.
