@@ -212,7 +212,7 @@ def observe_budgets(
         calls <= budgets.calls + EPSILON, advice["calls"],
     )  # fmt: skip
     grading.observe(
-        "tokens a question", f"{tokens:.0f}", f"at most {budgets.tokens:g}",
+        "tokens a question", _tokens(tokens), f"at most {budgets.tokens:g}",
         tokens <= budgets.tokens + EPSILON, advice["tokens"],
     )  # fmt: skip
 
@@ -228,8 +228,8 @@ def before_and_after(before: Figures, after: Figures) -> Table:
         ],
         ["p50", f"{before.p50:.3f} s", f"{after.p50:.3f} s", _times(after.p50, before.p50)],
         ["p95", f"{before.p95:.3f} s", f"{after.p95:.3f} s", _times(after.p95, before.p95)],
-        _row("calls a question", before, after, "calls"),
-        _row("tokens a question", before, after, "tokens"),
+        _row("calls a question", before, after, "calls", "{:.2f}".format),
+        _row("tokens a question", before, after, "tokens", _tokens),
         [
             "right answers",
             f"{before.right} of {before.asked}",
@@ -240,9 +240,16 @@ def before_and_after(before: Figures, after: Figures) -> Table:
     return Table(["", "before", "after", "factor"], rows)
 
 
-def _row(name: str, before: Figures, after: Figures, field: str) -> list[str]:
+def _row(
+    name: str, before: Figures, after: Figures, field: str, said: Callable[[float], str]
+) -> list[str]:
     values = [getattr(each, field) / each.asked for each in (before, after)]
-    return [name, *(f"{value:.2f}" for value in values), _times(values[1], values[0])]
+    return [name, *map(said, values), _times(values[1], values[0])]
+
+
+def _tokens(mean: float) -> str:
+    """Two digits: another machine's vectors may bring in another passage."""
+    return f"{float(f'{mean:.2g}'):,.0f}"
 
 
 def _times(after: float, before: float) -> str:
