@@ -539,11 +539,11 @@ def rag_by_61(search, rerank, chat):
 
 
 RIGHT = {
-    "6.1": [answered, answered_without_failed_keys],
-    "6.2": [guarded, guarded_by_hand],
-    "6.3": [remembered, remembered_by_hand],
-    "6.4": [in_time],
-    "6.5": [rag, rag_with_gates_outside],
+    "6.1": (answered, answered_without_failed_keys),
+    "6.2": (guarded, guarded_by_hand),
+    "6.3": (remembered, remembered_by_hand),
+    "6.4": (in_time,),
+    "6.5": (rag, rag_with_gates_outside),
 }
 
 WRONG = {
