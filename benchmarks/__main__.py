@@ -11,6 +11,7 @@ NAMES = (
     "monitoring",
     "vectors",
     "docstrings",
+    "rag",
     "scale_out",
 )
 

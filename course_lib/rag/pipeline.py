@@ -39,7 +39,7 @@ __all__ = ["RagPipeline"]
 
 _KEPT: Final = 10_000
 _HOUR: Final = 3600.0
-_AHEAD: Final = 4
+_AHEAD: Final = 2
 """Queries under way for each slot of the gates, so that none is idle while others wait for theirs."""
 
 
@@ -205,7 +205,7 @@ class RagPipeline(AnsweringRunnable):
 
         Args:
             queries: The questions, which may be endless.
-            limit: Questions under way at once; by default four for each slot of the gates.
+            limit: Questions under way at once; by default two for each slot of the gates.
             budget: Seconds for each, from its start, in place of the settings'.
             ordered: Whether to yield them in the order of the questions.
 
