@@ -32,7 +32,7 @@ FEW_PASSAGES: Final = 2
 SHORTENED: Final = 4
 """An answer is this many times shorter when time is very short."""
 
-_FIRST_TIMES: Final = 0.5
+_BARELY: Final = 0.5
 """Share of the expected time below which fewer passages are thought not to be enough."""
 
 
@@ -141,7 +141,7 @@ class Query:
         if len(prompt.documents) > FEW_PASSAGES:
             self._trace.degraded.append("passages")
             prompt = self._built(ranked[:FEW_PASSAGES])
-        if not enough("generate", share=_FIRST_TIMES):
+        if not enough("generate", share=_BARELY):
             self._trace.degraded.append("length")
             self._most = max(1, self._most // SHORTENED)
         return prompt
