@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 __all__ = ["Chunk", "cut"]
 
@@ -35,10 +35,9 @@ class Chunk:
             yield Chunk(index, [query])
 
 
-def cut(queries: Iterable[Any], size: int) -> Iterator[Chunk]:
+def cut(queries: Iterator[Any], size: int) -> Iterator[Chunk]:
     """Yield chunks of `size` queries, the last one of what is left; read no further than needed."""
-    rest = iter(queries)
     start = 0
-    while some := list(islice(rest, size)):
+    while some := list(islice(queries, size)):
         yield Chunk(start, some)
         start += len(some)

@@ -13,6 +13,7 @@ from course_lib.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
+
 __all__ = ["SLOTS", "connected", "own_cluster", "undisturbed"]
 
 LOOPBACK: Final = "127.0.0.1"

@@ -103,13 +103,18 @@ async def crew_of(
             ) from None
         if address is not None:
             stack.push_async_callback(_dismiss, client, host)
-        await client.register_plugin(plugin, name=host)
+        try:
+            await client.register_plugin(plugin, name=host)
+        except Exception as error:
+            error.add_note(f"raised in a worker that was to build {make_pipeline!r}")
+            raise
         slots = await client.scheduler.ncores()
         yield Crew(client, host, len(slots), sum(slots.values()))
 
 
 async def _dismiss(client: Any, host: str) -> None:
-    with suppress(OSError, TimeoutError):  # workers that are gone have nothing to close
+    # Workers that are gone, or could not even take the plugin, have nothing to close.
+    with suppress(OSError, TimeoutError, KeyError):
         async with asyncio.timeout(CLOSE_SECONDS):
             await client.unregister_worker_plugin(host)
 

@@ -101,7 +101,7 @@ class Workers:
         address: A Dask scheduler, such as "tcp://10.0.0.5:8786". By default, one is started here.
         concurrency: Queries that each worker works on at once.
         chunk: Queries that are sent together. Small ones come back sooner, and less is done again
-            after a death; below about 10, sending takes longer than light work. By default
+            after a death; but sending a chunk takes as long as a few light queries. By default
             `concurrency`, or fewer where there would not be enough chunks for all workers.
         patience: Seconds for a scheduler at `address` to answer, and for its workers.
 
@@ -197,7 +197,7 @@ class Workers:
         """
         refuse_single_input(queries)
         crew = self._open()
-        chunks = cut(queries, self._size(queries, crew.slots))
+        chunks = cut(iter(queries), self._size(queries, crew.slots))
         ahead = crew.slots + crew.workers  # each worker has its next chunk before it is done
         answers = Answers(amap(crew.ask, chunks, limit=ahead, buffer=ahead))
         self._maps.add(answers)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import importlib
 import itertools
 import threading
 
@@ -154,8 +155,17 @@ def test_closing_cancels_a_map_that_nobody_ended(address, tmp_path, eventually):
 
 def test_a_pipeline_that_cannot_be_built_says_why_at_once(answers):
     """As the error that it raised in the worker."""
-    with pytest.raises(ConnectionError, match="nobody is there"):
+    with pytest.raises(ConnectionError, match="nobody is there") as caught:
         answers(dask_support.failing, [1])
+    assert "raised in a worker that was to build <function failing" in caught.value.__notes__[0]
+
+
+def test_a_module_that_workers_lack_is_named(answers, tmp_path, monkeypatch):
+    """As on another machine, where the function of a module cannot be imported."""
+    (tmp_path / "only_here.py").write_text("def make():\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Exception, match="No module named 'only_here'"):
+        answers(importlib.import_module("only_here").make, [1])
 
 
 def test_what_cannot_be_sent_to_a_worker_is_refused(answers):
@@ -200,6 +210,8 @@ def test_misuse_is_refused_with_a_way_out(address):
                 await workers.__aenter__()
             with pytest.raises(TypeError, match="put it into a list"):
                 workers.map("one")
+            with pytest.raises(TypeError, match="not iterable"):
+                workers.map(1)
             assert len(await workers.pids()) == 2
             assert "open" in repr(workers)
 
