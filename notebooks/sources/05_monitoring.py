@@ -825,7 +825,7 @@ lab.predictions()
 # - The bottleneck is the largest demand, not the largest average. Name it, mend it, look again.
 # - If $L \neq \lambda W$, mistrust the figures first.
 #
-# Next comes notebook 6: the five techniques in one system.
+# Next: [notebook 6](06_rag_capstone.ipynb), the five techniques in one system.
 #
 # ## Further reading
 #

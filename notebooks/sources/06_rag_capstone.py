@@ -59,6 +59,7 @@ from course_lib.service.knowledge.corpus import load_passages
 # The provider searches a handbook, reranks passages with a small embedding model, and has a chat endpoint. *That one stands in for a language model*: its sentences are drawn from the passages in the prompt, and only its timing is a model's. What you build here talks to any provider with this wire format.
 
 # %%
+SEARCH, RERANK = 10, 20  # ms that a call takes
 SLOTS = {"rerank": 4, "generate": 4}  # the provider works on so many at once, and lets 4 wait
 WRITES = service.Generation(first_token=0.03, tokens_per_second=2_000)
 CHAT = "/v1/chat/completions"
@@ -72,13 +73,13 @@ def ms(milliseconds, slots=None, **parts):
 
 # %%
 NORMAL = {
-    "/search": ms(10),
+    "/search": ms(SEARCH),
     "/v1/embeddings": ms(20),
-    "/rerank": ms(20, slots=SLOTS["rerank"]),
+    "/rerank": ms(RERANK, slots=SLOTS["rerank"]),
     CHAT: ms(0, slots=SLOTS["generate"], generation=WRITES),
 }
 provider = service.start(latency=None)
-print(f"search {10} ms, rerank {20} ms, first token {WRITES.first_token * 1e3:.0f} ms")
+print(f"search {SEARCH} ms, rerank {RERANK} ms, first token {WRITES.first_token * 1e3:.0f} ms")
 
 # %% [markdown]
 # A hundred questions, some of them again and again, as in notebook 4.
