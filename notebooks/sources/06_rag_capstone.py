@@ -918,7 +918,7 @@ except NotImplementedError:
 # Python runs on one core at a time, so a client that computes a lot gains from a second process. But a limit that each process keeps for itself is no limit for the provider: two of them ask twice as often. Here are two workers, started by Dask. The provider allows forty chats a second.
 
 # %%
-RATE, QUERIES = 40.0, LOAD[:80]
+RATE, QUERIES = 40.0, LOAD[:50]
 LIMITED = NORMAL | {CHAT: ms(0, rate_limit=service.RateLimit(RATE, burst=12))}
 
 
@@ -975,7 +975,7 @@ assert spread_out["each its own"][1] > 0 == spread_out["one in Redis"][1]
 #
 # ### When it is not worth it
 #
-# The workers have answered the same eighty questions without any limit, too. So does this process:
+# The workers have answered the same fifty questions without any limit, too. So does this process:
 
 
 # %%
