@@ -356,7 +356,7 @@ first_word.reveal(whole.first_token * 1e3)
 # %% [markdown]
 # ### The ladder
 #
-# All hundred are asked at once, and the dashed line is what the provider's four writers allow: more if fewer answers have to be written.
+# All hundred are asked at once, and the dashed line is what the provider's four writers allow: more if fewer answers have to be written. For *all at once* only those count who got an answer, and only answers count: those who were refused waited for nothing.
 
 # %% tags=["readme"]
 share = len(DISTINCT) / len(LOAD)
