@@ -416,7 +416,7 @@ async def dashboard():
 
 
 # %%
-provider.configure(rate_limit=None)
+provider.configure(latency=service.Latency.constant(0.2), rate_limit=None)
 answered, average = await dashboard()
 provider.configure(rate_limit=service.RateLimit(rate=0.01, burst=10))
 answered_now, average_now = await dashboard()
