@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
-CONDA_NAMES = {"matplotlib-base": "matplotlib", "redis-py": "redis"}  # where conda-forge's name is another
+CONDA_NAMES = {
+    "matplotlib-base": "matplotlib",
+    "redis-py": "redis",
+}  # where conda-forge's name is another
 # Written in pieces, so that this file names no host itself.
 REGISTRIES = [
     b"py" + b"pi.org",
@@ -80,7 +83,9 @@ def tracked_files() -> list[Path]:
     return [ROOT / os.fsdecode(name) for name in names.split(b"\0") if name]
 
 
-@pytest.mark.parametrize("requirement", requirements("dev", "scale", "fallback"), ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "requirement", requirements("dev", "scale", "fallback"), ids=lambda r: r.name
+)
 def test_lock_holds_each_requirement_in_its_range(requirement):
     """Every dependency of pyproject.toml is in the lock, in a version inside its range."""
     versions = locked_versions(requirement.name)
