@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
-from course_lib.monitoring.table import duration, number
+from course_lib.monitoring.table import duration, html_table, number, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["ReportDiff", "StepDiff", "diff"]
 
 FIGURES = ("mean", "p50", "p95", "p99", "throughput", "errors")
-_CELL = "padding:2px 12px;text-align:{align}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +88,10 @@ class ReportDiff:
             raise KeyError(f"no step {name!r} in either report: there are {known}") from None
 
     def __repr__(self) -> str:
-        lines = self._lines()
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        padded = (zip(line, widths, strict=True) for line in lines)
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if column else cell.ljust(width)
-                for column, (cell, width) in enumerate(line)
-            ).rstrip()
-            for line in padded
-        )
+        return text_table(self._lines())
 
     def _repr_html_(self) -> str:
-        head, *rows = self._lines()
-        body = "".join(f"<tr>{_html('td', row)}</tr>" for row in rows)
-        return f"<table><thead><tr>{_html('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(self._lines())
 
     def _lines(self) -> list[tuple[str, ...]]:
         return [("step", *FIGURES), *(_row(step) for step in self.steps.values())]
@@ -142,10 +129,3 @@ def _shown(figure: str, value: float) -> str:
     if figure == "errors":
         return f"{value:,}"
     return f"{number(value)}/s" if figure == "throughput" else duration(value)
-
-
-def _html(tag: str, cells: tuple[str, ...]) -> str:
-    return "".join(
-        f'<{tag} style="{_CELL.format(align="right" if column else "left")}">{escape(cell)}</{tag}>'
-        for column, cell in enumerate(cells)
-    )

@@ -1,4 +1,4 @@
-"""A report as a table: text in a terminal, HTML in a notebook."""
+"""Tables, such as that of a report: text in a terminal, HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from course_lib.monitoring.report import Report
     from course_lib.monitoring.step_report import StepReport
 
-__all__ = ["as_html", "as_text", "duration", "number"]
+__all__ = ["as_html", "as_text", "duration", "html_table", "number", "text_table"]
 
 _CELL = "padding:2px 12px;text-align:{align}"
 _HEAD = ("step", "calls", "errors", "cancelled", "mean", "p50", "p95", "p99", "max", "wait p99")
@@ -20,27 +22,36 @@ _RATES = ("throughput", "in flight")
 
 
 def as_text(report: Report) -> str:
-    """Return the table in columns, names to the left and figures to the right."""
-    lines = [(*_HEAD, *_RATES), *map(_row, report.steps.values())]
+    """Return the table of a report in columns."""
+    return text_table(_lines(report))
+
+
+def as_html(report: Report) -> str:
+    """Return the same table in HTML."""
+    return html_table(_lines(report))
+
+
+def text_table(lines: Sequence[Sequence[str]]) -> str:
+    """Return cells in columns, the first one aligned left, the others right.
+
+    Args:
+        lines: The head and the rows, of as many cells each.
+    """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
+        ).rstrip()
         for line in lines
     )
 
 
-def as_html(report: Report) -> str:
-    """Return the same table in HTML."""
-    head = "".join(_cell("th", i, text) for i, text in enumerate((*_HEAD, *_RATES)))
-    rows = (
-        "".join(_cell("td", i, text) for i, text in enumerate(_row(step)))
-        for step in report.steps.values()
-    )
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def html_table(lines: Sequence[Sequence[str]]) -> str:
+    """Return the same in HTML."""
+    head, *rows = lines
+    body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{_cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def duration(seconds: float) -> str:
@@ -70,6 +81,12 @@ def _row(step: StepReport) -> tuple[str, ...]:
     )
 
 
-def _cell(tag: str, column: int, text: str) -> str:
-    style = _CELL.format(align="right" if column else "left")
-    return f'<{tag} style="{style}">{escape(text)}</{tag}>'
+def _lines(report: Report) -> list[tuple[str, ...]]:
+    return [(*_HEAD, *_RATES), *map(_row, report.steps.values())]
+
+
+def _cells(tag: str, cells: Sequence[str]) -> str:
+    return "".join(
+        f'<{tag} style="{_CELL.format(align="right" if column else "left")}">{escape(cell)}</{tag}>'
+        for column, cell in enumerate(cells)
+    )
