@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from course_lib.batching.arguments import require_seconds, require_whole
 from course_lib.batching.batcher_parts import Batch, BatcherClosed, BatcherStatistics, cancel_once
+from course_lib.batching.ending import outlast
 from course_lib.batching.isolation import Isolation
 from course_lib.batching.waiting import Entry, Waiting
 
@@ -223,14 +224,7 @@ class Batcher(Generic[Output]):
         self._fail(self._waiting.take(len(self._waiting)), None)
         for task in self._tasks:
             cancel_once(task)
-        cancelled: asyncio.CancelledError | None = None
-        while self._tasks:
-            try:
-                await asyncio.wait(self._tasks)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        await outlast(lambda: self._tasks)
 
     def statistics(self) -> BatcherStatistics:
         """Return what has been done, as a frozen value."""

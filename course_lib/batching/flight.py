@@ -6,6 +6,7 @@ import asyncio
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from course_lib.batching.ending import outlast
 from course_lib.batching.feed import report
 from course_lib.batching.flight_parts import GateLike, Item, Ready, error_of
 from course_lib.batching.outcome import Outcome
@@ -235,15 +236,10 @@ class Flight(Generic[Output]):
         """Stop, and wait until nothing runs any more, however often the caller is cancelled."""
         self.stop()
         self._ready.clear()
-        cancelled: asyncio.CancelledError | None = None
-        while pending := self._running():
-            try:
-                await asyncio.wait(pending)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        await self._feed.close()
-        if cancelled is not None:
-            raise cancelled
+        try:
+            await outlast(self._running)
+        finally:
+            await self._feed.close()
 
     def _running(self) -> set[asyncio.Task[Any]]:
         """Return the tasks that are not done, but for one that closes this from within."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+from course_lib.batching.ending import outlast
 from course_lib.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -116,15 +117,11 @@ async def undisturbed(work: Awaitable[Any]) -> None:
     What is cancelled while processes start or end would leave some of them.
     """
     task = asyncio.ensure_future(_awaited(work))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
+    try:
+        await outlast(lambda: [] if task.done() else [task])
+    except asyncio.CancelledError:
         task.exception()  # seen
-        raise cancelled
+        raise
     task.result()
 
 
