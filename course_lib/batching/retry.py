@@ -13,7 +13,7 @@ from course_lib.errors import RateLimited, TimedOut, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-__all__ = ["TRANSIENT", "Backoff", "Retry"]
+__all__ = ["TRANSIENT", "Backoff", "Retry", "within"]
 
 T = TypeVar("T")
 
@@ -87,13 +87,7 @@ class Retry:
         """
         if self.timeout is None:
             return await attempt
-        try:
-            async with asyncio.timeout(self.timeout) as limit:
-                return await attempt
-        except TimeoutError as error:
-            if not limit.expired():  # its own
-                raise
-            raise TimedOut(f"item {index} gave no answer within {self.timeout:g} s") from error
+        return await within(self.timeout, attempt, f"item {index}")
 
     def pause(self, index: int, attempt: int, error: Exception) -> float | None:
         """Return the seconds until the next attempt, or None if there is none.
@@ -107,6 +101,26 @@ class Retry:
             return None
         told = error.retry_after if isinstance(error, RateLimited) else 0.0
         return told + self.backoff.seconds(index, attempt)
+
+
+async def within(seconds: float, attempt: Awaitable[T], name: str) -> T:
+    """Await an attempt for so many seconds.
+
+    Args:
+        seconds: How long.
+        attempt: What is awaited.
+        name: Who gave no answer, for the error.
+
+    Raises:
+        TimedOut: It took longer; it has been cancelled. A `TimeoutError` of its own stays one.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await attempt
+    except TimeoutError as error:
+        if not limit.expired():  # its own
+            raise
+        raise TimedOut(f"{name} gave no answer within {seconds:g} s") from error
 
 
 def _note(error: Exception, text: str) -> None:

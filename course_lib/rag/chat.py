@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 
 from course_lib.async_batch.wire import payload
 from course_lib.errors import ServiceError, TimedOut, Unavailable
+from course_lib.rag.client import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -175,7 +176,7 @@ def _hiding(key: SecretStr) -> Any:
 
     async def hide(response: Any) -> None:
         if response.is_error and secret in await response.aread():
-            response._content = response.content.replace(secret, b"***")  # noqa: SLF001 - no other place sees it before callbacks do
+            response._content = response.content.replace(secret, HIDDEN.encode())  # noqa: SLF001 - no other place sees it before callbacks do
 
     return hide
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-__all__ = ["KeyedClient", "without_key"]
+__all__ = ["HIDDEN", "KeyedClient", "without_key"]
 
-_HIDDEN: Final = "***"
+HIDDEN: Final = "***"
+"""What stands where a key stood."""
 
 
 class KeyedClient(ServiceClient):
@@ -64,4 +65,4 @@ class KeyedClient(ServiceClient):
 
 def without_key(text: str, key: SecretStr | None) -> str:
     """Return a text with the key taken out, should somebody have put it there."""
-    return text if key is None else text.replace(key.get_secret_value(), _HIDDEN)
+    return text if key is None else text.replace(key.get_secret_value(), HIDDEN)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import SecretStr
 
+from course_lib.batching.arguments import require_whole
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,15 +56,14 @@ class RagSettings:
     embed_batch: int = 64
 
     def __post_init__(self) -> None:
-        for name in (
-            "candidates",
-            "passages",
-            "prompt_tokens",
-            "answer_tokens",
-            "attempts",
-            "embed_batch",
-        ):
-            _require_whole(name, getattr(self, name))
+        require_whole(
+            candidates=self.candidates,
+            passages=self.passages,
+            prompt_tokens=self.prompt_tokens,
+            answer_tokens=self.answer_tokens,
+            attempts=self.attempts,
+            embed_batch=self.embed_batch,
+        )
         check_seconds("timeout", self.timeout)
         if self.budget is not None:
             check_seconds("budget", self.budget)
@@ -119,8 +120,3 @@ def check_seconds(name: str, value: Any) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ValueError(f"{name}={value!r}: give seconds above 0")
-
-
-def _require_whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r}: give a whole number, 1 or above")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.runnables import Runnable
 
+from course_lib.batching.retry import within
 from course_lib.errors import TimedOut, Unavailable
 from course_lib.rate_limiting import limited
 
@@ -128,7 +129,7 @@ class _Attempt(Runnable[_Job, Any]):
         **_: Any,
     ) -> Any:
         with self._counted(input):
-            return await self._timed(input.function(*input.arguments))
+            return await within(self._timeout, input.function(*input.arguments), self.name)
 
     async def astream(
         self,
@@ -138,20 +139,14 @@ class _Attempt(Runnable[_Job, Any]):
     ) -> AsyncIterator[Any]:
         with self._counted(input):
             async with aclosing(input.function(*input.arguments)) as pieces:
-                while (piece := await self._timed(anext(pieces, _END))) is not _END:
+                while True:
+                    piece = await within(self._timeout, anext(pieces, _END), self.name)
+                    if piece is _END:
+                        return
                     yield piece
 
     def invoke(self, input: _Job, config: RunnableConfig | None = None, **_: Any) -> Any:  # noqa: A002, ARG002 - LangChain's
         raise TypeError(f"{self.name} has no sync implementation: await it")
-
-    async def _timed(self, call: Awaitable[Any]) -> Any:
-        try:
-            async with asyncio.timeout(self._timeout) as limit:
-                return await call
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise TimedOut(f"{self.name} gave no answer within {self._timeout:g} s") from error
 
     @contextmanager
     def _counted(self, job: _Job) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -145,18 +145,7 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
 
     def statistics(self) -> RedisBucketStatistics:
         """Return what this process has had from it, as a frozen value."""
-        counts = self._desk.counts
-        return RedisBucketStatistics(
-            waiting=len(self._desk),
-            admitted=counts.admitted,
-            refused=counts.refused,
-            cancelled=counts.cancelled,
-            unlimited=counts.unlimited,
-            failed=counts.failed,
-            outages=counts.outages,
-            waits=counts.waits,
-            longest_wait=counts.longest_wait,
-        )
+        return RedisBucketStatistics(waiting=len(self._desk), **asdict(self._desk.counts))
 
     def acquire(self, *, blocking: bool = True, weight: float = 1) -> bool:
         """Take tokens, from synchronous code.
