@@ -14,7 +14,7 @@ from course_lib.lab.exercises.card import Grading, ScoreCard
 from course_lib.lab.exercises.solution import Solution, solution_of
 from course_lib.lab.hygiene import expected
 
-__all__ = ["Exercise", "Hint"]
+__all__ = ["Exercise", "Hint", "cause_of"]
 
 LEARNERS_LEAKS = ("coroutine never awaited", "lost task", "task exception never retrieved")
 """What a wrong answer may leave behind: a diagnosis names it, `hygiene` need not."""
@@ -77,7 +77,7 @@ class Exercise:
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if _cancelled_from_outside(error):
                 raise
-            cause = _innermost(error)
+            cause = cause_of(error)
             if isinstance(cause, NotImplementedError):
                 return ScoreCard(title, "not attempted yet", diagnosis="write it, then check again")
             return ScoreCard(title, "not yet", diagnosis=_raised(function, cause))
@@ -124,7 +124,8 @@ def _cancelled_from_outside(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-def _innermost(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
+    """Return the first error within a group, or the error itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from course_lib.lab.comparison import Comparison, Variant
-from course_lib.lab.plots.picture import BLUE, GREEN, GREY, ORANGE, Picture, draw
+from course_lib.lab.plots.picture import BLUE, GREEN, GREY, ORANGE, Picture, beside, draw, name_rows
 from course_lib.lab.prediction import Prediction
 
 __all__ = ["bars"]
@@ -46,17 +46,9 @@ def _bars(axes: Axes, comparison: Comparison, fastest: Variant) -> None:
     colours = [GREEN if variant is fastest else BLUE for variant in variants]
     axes.barh(range(len(variants)), medians, xerr=np.abs(spreads - medians), color=colours)
     for row, (middle, slowest) in enumerate(zip(medians, spreads[1], strict=True)):
-        axes.annotate(
-            f"{middle:.2f} s",
-            (slowest, row),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-        )
-    axes.set_yticks(range(len(variants)), [variant.name for variant in variants])
-    axes.invert_yaxis()
+        beside(axes, slowest, row, f"{middle:.2f} s")
+    name_rows(axes, [variant.name for variant in variants])
     axes.margins(x=0.14)
-    axes.grid(visible=False, axis="y")
 
 
 def _alternative(comparison: Comparison) -> str:

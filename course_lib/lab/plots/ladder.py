@@ -7,7 +7,16 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_lib.lab.plots.picture import BLUE, GREEN, GREY, ORANGE, STYLE, Picture
+from course_lib.lab.plots.picture import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    STYLE,
+    Picture,
+    beside,
+    name_rows,
+)
 
 __all__ = ["Rung", "ladder"]
 
@@ -58,25 +67,20 @@ def _throughputs(axes: Axes, rungs: Mapping[str, Rung]) -> None:
     axes.barh(range(len(rungs)), values, color=[GREEN if v == best else BLUE for v in values])
     label = "what the service allows"
     for row, rung in enumerate(rungs.values()):
-        _figure(axes, max(rung.throughput, rung.bound or 0.0), row, f"{rung.throughput:.0f}/s")
+        beside(axes, max(rung.throughput, rung.bound or 0.0), row, f"{rung.throughput:.0f}/s")
         if rung.bound is not None:
             axes.plot([rung.bound] * 2, [row - 0.42, row + 0.42], "--", color=GREY, label=label)
             label = "_"  # once in the legend
-    axes.set_yticks(range(len(rungs)), list(rungs))
-    axes.invert_yaxis()
+    name_rows(axes, list(rungs))
     _dress(axes, "answers a second")
 
 
 def _waits(axes: Axes, rungs: Mapping[str, Rung]) -> None:
     axes.barh(range(len(rungs)), [rung.p95 for rung in rungs.values()], color=ORANGE)
     for row, rung in enumerate(rungs.values()):
-        _figure(axes, rung.p95, row, f"{rung.p95:.2f} s")
+        beside(axes, rung.p95, row, f"{rung.p95:.2f} s")
     axes.tick_params(labelleft=False)
     _dress(axes, "p95, seconds")
-
-
-def _figure(axes: Axes, x: float, row: int, text: str) -> None:
-    axes.annotate(text, (x, row), xytext=(6, 0), textcoords="offset points", va="center")
 
 
 def _dress(axes: Axes, label: str) -> None:

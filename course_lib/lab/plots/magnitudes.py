@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from course_lib.lab.plots.picture import BLUE, GREEN, Picture, draw
+from course_lib.lab.plots.picture import BLUE, GREEN, Picture, beside, draw, name_rows
 
 __all__ = ["magnitudes"]
 
@@ -34,16 +34,8 @@ def magnitudes(seconds: Mapping[str, float], *, title: str, x: str) -> Picture:
         axes.set_xscale("log")
         axes.set_xlim(least / 3, max(seconds.values()) * 6)
         for row, value in zip(rows, seconds.values(), strict=True):
-            axes.annotate(
-                _readable(value),
-                (value, row),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-            )
-        axes.set_yticks(rows, list(seconds))
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
+            beside(axes, value, row, _readable(value))
+        name_rows(axes, list(seconds))
         axes.set(xlabel=f"{x}, seconds (logarithmic)")
         axes.set_title(title)
         listed = ", ".join(f"{name} {_readable(value)}" for name, value in seconds.items())

@@ -1,14 +1,14 @@
 """A drawn figure with its text alternative."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Picture", "draw"]
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Picture", "beside", "draw", "name_rows"]
 
 STYLE = str(resources.files("course_lib.lab.plots") / "course.mplstyle")
 
@@ -60,3 +60,15 @@ def draw(paint: Callable[[Axes], str], *, size: tuple[float, float] | None = Non
         figure = Figure(figsize=size)
         alt = paint(figure.subplots())
         return Picture(figure, alt)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart of horizontal bars, the first one on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+
+
+def beside(axes: Axes, end: float, row: int, text: str) -> None:
+    """Write a figure beside a horizontal bar that ends there."""
+    axes.annotate(text, (end, row), xytext=(6, 0), textcoords="offset points", va="center")

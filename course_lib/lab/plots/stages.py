@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from course_lib.lab.plots.picture import BLUE, ORANGE, Picture, draw
+from course_lib.lab.plots.picture import BLUE, ORANGE, Picture, beside, draw, name_rows
 from course_lib.monitoring import Report
 from course_lib.monitoring.table import duration
 
@@ -71,10 +71,6 @@ def _bars(axes: Axes, seconds: Mapping[str, tuple[float, float]]) -> None:
         text = duration(wait + service)
         if wait > 0:
             text += f" ({duration(wait)} + {duration(service)})"
-        axes.annotate(
-            text, (wait + service, row), xytext=(6, 0), textcoords="offset points", va="center"
-        )
-    axes.set_yticks(rows, list(seconds))
-    axes.invert_yaxis()
+        beside(axes, wait + service, row, text)
+    name_rows(axes, list(seconds))
     axes.margins(x=0.5)  # room for the figures of the longest
-    axes.grid(visible=False, axis="y")

@@ -6,7 +6,8 @@ from typing import Any
 
 from course_lib.errors import Unavailable
 from course_lib.lab.exercises.card import Grading
-from course_lib.lab.exercises.rag.stand_in import Step, StepCalls, cause_of
+from course_lib.lab.exercises.engine import cause_of
+from course_lib.lab.exercises.rag.stand_in import Step, StepCalls
 from course_lib.lab.exercises.virtual import run_virtually
 
 __all__ = ["grade_answered"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from course_lib.errors import BadRequest, RateLimited, Unavailable
 
-__all__ = ["Step", "StepCalls", "cause_of"]
+__all__ = ["Step", "StepCalls"]
 
 Step = Callable[[Any], Awaitable[Any]]
 
@@ -84,10 +84,3 @@ class StepCalls:
         if isinstance(self._seconds, Mapping):
             return self._seconds.get(item, 0.1)
         return self._seconds
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """Return the first error within a group, or the error itself."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
