@@ -32,6 +32,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from importlib import resources
@@ -131,8 +132,8 @@ def same(question, answer):
 naive_answers = []
 provider.reset()
 before = await accept(naive, LOAD[:20], right=same, ledger=provider.ledger, limit=1)
-print(f"{before.right} of {before.asked} right, over more than {39} connections:", end=" ")
-print(provider.ledger().connections >= 40)
+several = provider.ledger().connections >= 2 * before.asked
+print(f"{before.right} of {before.asked} right, each over connections of its own: {several}")
 naive_seconds.reveal(len(LOAD) / before.throughput)
 
 
@@ -201,7 +202,8 @@ def in_flight_at(seconds):
 
 
 # %%
-print(f"at {1} s each: {in_flight_at(1)} in flight")
+quick = in_flight_at(1)
+print(f"at 1 s each: {quick} in flight")
 in_flight.reveal(in_flight_at(4))
 
 # %% [markdown]
@@ -767,7 +769,7 @@ BAD_DAY = {
         0, slots=16, generation=WRITES, faults=FAULTS, rate_limit=service.RateLimit(150, burst=40)
     ),
 }
-PATIENT = rag.RagSettings(cached=("retrieve",), timeout=0.7, attempts=6, budget=6.0)
+PATIENT = rag.RagSettings(cached=("retrieve",), timeout=0.7, attempts=6, budget=2.0)
 
 
 # %%
@@ -792,22 +794,28 @@ lost = [answer for answer in answers if not answer.ok and not answer.error.reaso
 right_or_reason = [not answer.ok or bool(answer.text) for answer in answers]
 print(f"{len(answers)} answers or reasons, {len(lost)} lost")
 print("some were tried again:", any(answer.retries for answer in answers))
-print(
-    "some were degraded, or none had to be:",
-    {d for a in answers for d in a.degraded} <= {"rerank", "passages", "length"},
-)
-print(f"p99 {sorted(answer.seconds for answer in answers)[-4]:.1f} s; the budget was {6} s")
+p99 = sorted(answer.seconds for answer in answers)[-4]
+print(f"p99 {p99:.1f} s; the budget was {PATIENT.budget:g} s")
+
+# %% [markdown]
+# What was left out, and what failed in the end? That differs from run to run, as it does in production:
+
+# %% tags=["nbval-ignore-output"]
+troubles = Counter(part for answer in answers for part in answer.degraded)
+troubles |= Counter(f"{each.error.stage} failed" for each in answers if not each.ok)
+lab.Table(["what", "answers"], [[what, str(count)] for what, count in troubles.most_common()])
 
 # %%
 paths = {"rerank": "/rerank", "generate": CHAT}
 tallies = {stage: fire.ledger.path(path).requests for stage, path in paths.items()}
-agree = all(seen[stage].count == count for stage, count in tallies.items())
-print("client and provider count the same:", agree)
+done = {stage: seen[stage].count - seen[stage].cancelled for stage in paths}
+agree = all(done[stage] <= tallies[stage] <= seen[stage].count for stage in paths)
+print("client and provider agree on what was not broken off:", agree)
 assert all(right_or_reason) and len(answers) == 300 and fire.ledger.errors > 0
-assert sum(answer.ok for answer in answers) > 250
+assert sum(answer.ok for answer in answers) > 100
 
 # %% [markdown]
-# `/search` is left out of this comparison, since it is a GET: when a connection that was kept open is cut, aiohttp makes a GET again, once, by itself. Retries inside the client, again; the ledger sees them, and nobody else does.
+# What a budget breaks off may not have reached the provider yet: so the client may count more, by as many as it has cancelled. `/search` is left out of this comparison, since it is a GET: when a connection that was kept open is cut, aiohttp makes a GET again, once, by itself. Retries inside the client, again; the ledger sees them, and nobody else does.
 #
 # ### Exercise 6.4: an answer in time
 #
@@ -1014,7 +1022,7 @@ lab.checklist(
         "A hundred equal questions make one call of each kind": set(asked.values()) == {1},
         "Quality was measured, not assumed": quality["vectors"].mrr > quality["words"].mrr,
         "Under fire, nothing was lost": not lost and len(answers) == 300,
-        "Client and provider count the same": agree,
+        "Client and provider agree on every call that was not broken off": agree,
         "One limit holds for two processes": spread_out["one in Redis"][1] == 0,
     }
 )
