@@ -769,7 +769,7 @@ BAD_DAY = {
         0, slots=16, generation=WRITES, faults=FAULTS, rate_limit=service.RateLimit(150, burst=40)
     ),
 }
-PATIENT = rag.RagSettings(cached=("retrieve",), timeout=0.7, attempts=6, budget=2.0)
+PATIENT = rag.RagSettings(cached=("retrieve",), timeout=0.7, attempts=6, budget=1.2)
 
 
 # %%
