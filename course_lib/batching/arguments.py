@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -26,10 +27,11 @@ def require_whole(*, least: int = 1, **values: object) -> None:
             raise ValueError(f"{name}={value!r}: give a whole number, {least} or above")
 
 
-def require_seconds(*, above: float = -math.inf, least: float = 0.0, **values: float) -> None:
+def require_seconds(*, above: float = -math.inf, least: float = 0.0, **values: Any) -> None:
     """Raise a `ValueError` unless each value is a finite number in range."""
     for name, value in values.items():
-        if not (least <= value < math.inf and value > above):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (number and least <= value < math.inf and value > above):
             bound = f"above {above:g}" if above > -math.inf else f"{least:g} or above"
             raise ValueError(f"{name}={value!r}: give a finite number, {bound}")
 

@@ -16,13 +16,12 @@ from course_lib.rag.generation import Generation
 from course_lib.rag.kept import Kept
 from course_lib.rag.query import Parts
 from course_lib.rag.retrieval import Retrieval
-from course_lib.rag.settings import STAGES, without_version
+from course_lib.rag.settings import STAGES, RagSettings, without_version
 from course_lib.rag.stage import Stage
 from course_lib.rate_limiting import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from pydantic import SecretStr
 
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
     from course_lib.monitoring import PerformanceMonitor
     from course_lib.rag.chat import Chat
     from course_lib.rag.searching import SearchingStore
-    from course_lib.rag.settings import RagSettings
 
-__all__ = ["Assembly", "gates_by_stage", "places"]
+__all__ = ["Assembly", "gates_by_stage", "places", "require_names"]
 
 _CONCURRENCY: Final = 32
 _CONNECTIONS: Final = 1_000
@@ -89,15 +87,10 @@ class Assembly:
             self._stack = stack.pop_all()
         self._loop, self._parts = asyncio.get_running_loop(), parts
 
-    async def close(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close what was opened, the last first."""
+    async def close(self, *raised: Any) -> None:
+        """Close what was opened, the last first; arguments as for `__aexit__`."""
         self._parts = None
-        await self._stack.__aexit__(kind, error, traceback)
+        await self._stack.__aexit__(*raised)
 
     def parts(self) -> Parts:
         """Return the parts.
@@ -164,6 +157,24 @@ def gates_by_stage(given: Mapping[str, Gate] | None) -> dict[str, Gate]:
 def places(gates: Mapping[str, Gate]) -> int:
     """Return how many calls may be under way in all stages together."""
     return sum(gate.concurrency for gate in set(gates.values()))
+
+
+def require_names(store: Any, corpus: str | None, chat: Any, settings: RagSettings) -> None:
+    """Refuse what others could not be told from in a cache that is shared with them.
+
+    Raises:
+        ValueError: Passages, or a chat model, have no name.
+    """
+    if store is not None and corpus is None:
+        raise ValueError(
+            "a cache is given beside a store: say which passages these are, with `corpus=` and a "
+            "name that changes when they do"
+        )
+    if isinstance(chat, Runnable) and settings.model == RagSettings().model:
+        raise ValueError(
+            "a cache is given beside a chat model of your own: say which it is, with "
+            "`settings=RagSettings(model=...)`"
+        )
 
 
 def _check_chat(chat: Any, client: Any) -> None:

@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from langchain_core.runnables.config import merge_configs
 
 from course_lib.batching import amap
+from course_lib.batching.arguments import require_seconds, require_whole
 from course_lib.caching import AsyncCache
 from course_lib.rag.answering import AnsweringRunnable
-from course_lib.rag.assembly import Assembly, gates_by_stage, places
+from course_lib.rag.assembly import Assembly, gates_by_stage, places, require_names
 from course_lib.rag.budget import Budget
 from course_lib.rag.query import Query
-from course_lib.rag.settings import RagSettings, check_seconds, endpoint_from_environment
-from course_lib.rag.trace import StageFailed, Trace
+from course_lib.rag.settings import RagSettings, endpoint_from_environment
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncGenerator,
-        AsyncIterable,
-        Iterable,
-        Mapping,
-    )
-    from types import TracebackType
+    from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
     from typing import Self
 
     from langchain_core.documents import Document
@@ -73,7 +67,8 @@ class RagPipeline(AnsweringRunnable):
             documents were.
         settings: How it answers.
         chat: "openai" for a `ChatOpenAI`; "lean" for the provider's client itself, which costs a
-            tenth of the CPU; or a chat model of your own.
+            tenth of the CPU; or a chat model of your own. Where a `cache` is given, too, name it by
+            `RagSettings(model=...)`.
         gates: Gates by stage ("embed", "retrieve", "rerank", "generate"), to limit rates or to
             share limits with others. A stage without one gets one of 32 slots.
         cache: Where results are kept, perhaps shared with others; by default one of its own, in
@@ -90,7 +85,8 @@ class RagPipeline(AnsweringRunnable):
         monitor: As given, or None.
 
     Raises:
-        ValueError: `provider` is no address, a gate's stage is unknown, or `corpus` is missing.
+        ValueError: `provider` is no address, a gate's stage is unknown, or a name is missing that
+            tells passages or chat models apart in a cache.
         TypeError: An argument is of another kind.
     """
 
@@ -107,12 +103,9 @@ class RagPipeline(AnsweringRunnable):
         monitor: PerformanceMonitor | None = None,
         key: SecretStr | None = None,
     ) -> None:
-        if cache is not None and store is not None and corpus is None:
-            raise ValueError(
-                "a cache is given beside a store: say which passages these are, with `corpus=` and "
-                "a name that changes when they do"
-            )
         self.settings = settings or RagSettings()
+        if cache is not None:
+            require_names(store, corpus, chat, self.settings)
         self.gates = gates_by_stage(gates)
         self.cache = AsyncCache(ttl=_HOUR, maxsize=_KEPT) if cache is None else cache
         self.monitor = monitor
@@ -156,15 +149,8 @@ class RagPipeline(AnsweringRunnable):
         await self._assembly.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._assembly.close(kind, error, traceback)
-
-    # --- one question --------------------------------------------------------------------------
+    async def __aexit__(self, *raised: object) -> None:
+        await self._assembly.close(*raised)
 
     async def high_performance_rag(self, query: str, *, budget: float | None = None) -> RagAnswer:
         """Return the answer to a question, without LangChain's bookkeeping.
@@ -179,8 +165,6 @@ class RagPipeline(AnsweringRunnable):
         """
         with self._measured():
             return await self._query(query, budget, None).answer()
-
-    # --- many questions ------------------------------------------------------------------------
 
     async def batch_rag(
         self, queries: Iterable[str], *, limit: int | None = None, budget: float | None = None
@@ -219,11 +203,10 @@ class RagPipeline(AnsweringRunnable):
             return await self.high_performance_rag(question, budget=budget)
 
         self._assembly.parts()
-        async with amap(answer, queries, limit=limit or self._window, ordered=ordered) as outcomes:
+        limit = self._window if limit is None else limit
+        async with amap(answer, queries, limit=limit, ordered=ordered) as outcomes:
             async for outcome in outcomes:
                 yield outcome.result()
-
-    # --- finding passages only -----------------------------------------------------------------
 
     async def retrieve(
         self, query: str, *, k: int | None = None, rerank: bool | None = None
@@ -236,30 +219,24 @@ class RagPipeline(AnsweringRunnable):
             rerank: Whether to rerank the candidates, in place of the settings'.
 
         Raises:
+            TypeError: `query` is not a string.
+            ValueError: `k` is below 1.
             ServiceError: A stage failed.
             RuntimeError: The pipeline is not open, or was opened in another event loop.
         """
-        parts, settings = self._assembly.parts(), self.settings
+        retrieval, settings = self._assembly.parts().retrieval, self.settings
         k = settings.passages if k is None else k
-        trace = Trace()
-        try:
-            found = await parts.retrieval.candidates(query, max(k, settings.candidates), trace)
-            if found and (settings.rerank if rerank is None else rerank):
-                found = await parts.retrieval.ranked(query, found, k, trace)
-        except StageFailed as failed:
-            raise failed.error from None
-        return [each.model_copy(deep=True) for each in found[:k]]
-
-    # --- what the above is made of -------------------------------------------------------------
+        require_whole(k=k)
+        rerank = settings.rerank if rerank is None else rerank
+        return await retrieval.best(_checked(query), k, rerank=rerank)
 
     def _query(self, question: str, budget: float | None, config: RunnableConfig | None) -> Query:
         parts = self._assembly.parts()
-        if not isinstance(question, str):
-            raise TypeError(f"question={question!r:.80} is not a string: ask in words")
         if budget is not None:
-            check_seconds("budget", budget)
+            require_seconds(budget=budget, above=0.0)
         seconds = self.settings.budget if budget is None else budget
-        return Query(question, parts, Budget(seconds, parts.pace), self._watched(config))
+        budgeted = Budget(seconds, parts.pace)
+        return Query(_checked(question), parts, budgeted, self._watched(config))
 
     def _watched(self, config: RunnableConfig | None) -> RunnableConfig | None:
         """Add the monitor, so that it sees the chat model's first tokens."""
@@ -273,3 +250,9 @@ class RagPipeline(AnsweringRunnable):
     @property
     def _window(self) -> int:
         return _AHEAD * places(self.gates)
+
+
+def _checked(question: Any) -> str:
+    if not isinstance(question, str):
+        raise TypeError(f"question={question!r:.80} is not a string: ask in words")
+    return question

@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 
 from course_lib.batching import MicroBatcher
 from course_lib.errors import BadRequest
-from course_lib.rag.trace import Trace
+from course_lib.rag.trace import StageFailed, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,9 +80,30 @@ class Retrieval:
             name="embed",
         )
 
+    async def best(self, question: str, k: int, *, rerank: bool) -> list[Document]:
+        """Return the `k` passages that fit a question best, as copies.
+
+        Args:
+            question: The question.
+            k: How many.
+            rerank: Whether the candidates are put in order by the reranker.
+
+        Raises:
+            ServiceError: A stage failed.
+        """
+        trace = Trace()
+        try:
+            found = await self.candidates(question, max(k, self._settings.candidates), trace)
+            if found and rerank:
+                found = await self.ranked(question, found, k, trace)
+        except StageFailed as failed:
+            raise failed.error from None
+        return [each.model_copy(deep=True) for each in found[:k]]
+
     async def candidates(self, question: str, k: int, trace: Trace) -> tuple[Document, ...]:
         """Return the `k` passages that fit a question best, best first."""
-        way = [self._settings.embedding_model, self._store.size] if self._store else None
+        store = self._store
+        way = None if store is None else [self._settings.embedding_model, *store.version]
 
         async def find() -> tuple[Document, ...]:
             return tuple(await self._found(question, k, trace))

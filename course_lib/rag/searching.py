@@ -57,6 +57,12 @@ class SearchingStore(VectorStore):
         """How many documents there are."""
         return self._rows.view().size
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """What no change leaves as it is: how often rows were replaced or deleted, and their number."""
+        view = self._rows.view()
+        return view.epoch, view.size
+
     def similarity_search_with_score_by_vector(
         self,
         embedding: list[float],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import SecretStr
 
-from course_lib.batching.arguments import require_whole
+from course_lib.batching.arguments import require_seconds, require_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,9 +64,9 @@ class RagSettings:
             attempts=self.attempts,
             embed_batch=self.embed_batch,
         )
-        check_seconds("timeout", self.timeout)
+        require_seconds(timeout=self.timeout, above=0.0)
         if self.budget is not None:
-            check_seconds("budget", self.budget)
+            require_seconds(budget=self.budget, above=0.0)
         if self.passages > self.candidates:
             raise ValueError(
                 f"passages={self.passages} of candidates={self.candidates}: retrieve at least as many"
@@ -110,13 +110,3 @@ def endpoint_from_environment(environment: Mapping[str, str] | None = None) -> E
 def without_version(url: str) -> str:
     """Return an address without the "/v1" that clients of this wire format write or leave out."""
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """Refuse what is no number of seconds above 0.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"{name}={value!r}: give seconds above 0")

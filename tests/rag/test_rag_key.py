@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 from langchain_core.stores import InMemoryByteStore
 from pydantic import SecretStr
 from rag.vectors_support import WordEmbedding
@@ -168,6 +169,15 @@ def test_the_environment_must_name_a_provider():
     assert found.key.get_secret_value() == KEY
     assert KEY not in repr(found)
     assert endpoint_from_environment({"COURSE_BASE_URL": "http://h"}).key is None
+
+
+def test_a_shared_cache_needs_to_know_which_chat_model_this_is():
+    """Otherwise one model would answer for another."""
+    chat, cache = RunnableLambda(str), AsyncCache(ttl=1, maxsize=1)
+    with pytest.raises(ValueError, match="RagSettings\\(model="):
+        RagPipeline("http://h", chat=chat, cache=cache)
+    assert RagPipeline("http://h", chat=chat)
+    assert RagPipeline("http://h", chat=chat, cache=cache, settings=RagSettings(model="mine"))
 
 
 def test_a_shared_cache_needs_to_know_which_passages_these_are():

@@ -236,8 +236,21 @@ def test_a_question_that_is_none_is_refused():
             await pipeline.high_performance_rag(7)
         with pytest.raises(ValueError, match="budget=0"):
             await pipeline.high_performance_rag("q", budget=0)
+        with pytest.raises(TypeError, match="ask in words"):
+            await pipeline.retrieve(7)
+        with pytest.raises(ValueError, match="k=0"):
+            await pipeline.retrieve("q", k=0)
+        with pytest.raises(ValueError, match="limit=0"):
+            await pipeline.batch_rag(["q"], limit=0)
 
     run(use)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), "5", True, None])
+def test_a_timeout_is_a_number_of_seconds(seconds):
+    """What is none is refused by its name."""
+    with pytest.raises(ValueError, match=f"timeout={seconds!r}"):
+        RagSettings(timeout=seconds)
 
 
 def test_a_question_longer_than_the_prompt_is_a_failed_answer():

@@ -315,6 +315,23 @@ def test_attempts_that_fail_are_counted_as_such():
     assert report["rerank"].wait.total <= 0.3  # the pauses alone
 
 
+def test_a_passage_that_was_replaced_is_found_as_it_is_now():
+    """What was found before a change of the store is not kept for after it."""
+    corpus = stored()
+
+    async def main():
+        client = VirtualClient(latency=None)
+        async with pipeline_of(
+            client, store=corpus, settings=RagSettings(rerank=False)
+        ) as pipeline:
+            [before] = await pipeline.retrieve("qqq", k=1)
+            corpus.add_vectors([passage(3, "news")], [[1.0, 3.0]])
+            return before, *await pipeline.retrieve("qqq", k=1)
+
+    before, after = simulate(main).value
+    assert (before.page_content, after.page_content) == ("Passage 3 on x", "Passage 3 on news")
+
+
 def test_two_corpora_in_one_cache_do_not_mix():
     """Each store has its name in the keys."""
     cache = AsyncCache(ttl=60, maxsize=100)
