@@ -40,8 +40,8 @@ class ServiceClient:
     aiohttp's own `total` timeout includes that wait, so that in a large batch calls time out that
     were never sent. To bound the wait as well, put `asyncio.timeout` round the call.
 
-    aiohttp sends a GET once more by itself when a connection that was kept alive turns out closed;
-    nothing else is retried here.
+    A call is one request. aiohttp by itself sends a GET once more when a connection that was kept
+    alive breaks: behind the back of whoever limits, counts or times calls. That is switched off.
 
     Args:
         url: Address of the provider, such as `provider.url`.
@@ -73,6 +73,7 @@ class ServiceClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.max_connections),
             timeout=aiohttp.ClientTimeout(total=self.timeout),
+            middlewares=(_sent_once,),
         )
         return self
 
@@ -216,3 +217,13 @@ class ServiceClient:
                 "this client was opened in another event loop: open one client in each loop"
             )
         return self._session
+
+
+async def _sent_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a request, and have a connection that breaks be an error that aiohttp does not retry."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error

@@ -110,6 +110,20 @@ def test_a_dropped_connection_raises_unavailable(provider: Provider):
     assert not isinstance(caught.value, aiohttp.ClientError)
 
 
+def test_a_call_is_one_request_also_when_a_kept_connection_breaks(provider: Provider):
+    """Left to itself, aiohttp sends a GET again: the provider counts it, nobody hears of it."""
+
+    async def main():
+        async with ServiceClient(provider.url) as client:
+            await client.search("loop")  # its connection is kept
+            provider.configure(faults=Faults(drop=1.0))
+            with pytest.raises(Unavailable, match="GET /search failed: Server disconnected"):
+                await client.search("loop")
+
+    asyncio.run(main())
+    assert (provider.ledger().requests, provider.ledger().dropped) == (2, 1)
+
+
 def test_nobody_listening_raises_unavailable():
     """A wrong port is named in the message."""
     url = f"http://127.0.0.1:{closed_port()}"
