@@ -58,6 +58,60 @@ QUESTIONS = (
         "the square root of the average squared deviation",
         ("statistics.stdev", "statistics.pstdev"),
     ),
+    Question(
+        "let at most ten coroutines into a block at the same time",
+        ("asyncio.Semaphore", "asyncio.BoundedSemaphore"),
+    ),
+    Question("handle each future as soon as it is finished", ("concurrent.futures.as_completed",)),
+    Question("turn a generator function into a context manager", ("contextlib.contextmanager",)),
+    Question("ignore certain exceptions in a block of code", ("contextlib.suppress",)),
+    Question(
+        "keep the name and the docstring of a function when it is wrapped by a decorator",
+        ("functools.wraps", "functools.update_wrapper"),
+    ),
+    Question(
+        "start another program and read what it prints",
+        ("subprocess.check_output", "subprocess.run", "subprocess.getoutput"),
+    ),
+    Question(
+        "add an item to a sorted list so that it stays sorted",
+        ("bisect.insort_right", "bisect.insort_left"),
+    ),
+    Question("replace a function with a fake one during a test", ("unittest.mock.patch",)),
+    Question("make text safe to put into an HTML page", ("html.escape",)),
+    Question("go through all files in a folder and its subfolders", ("os.walk", "os.fwalk")),
+    Question("pack a folder into a zip file", ("shutil.make_archive",)),
+    Question(
+        "parse a date in ISO format",
+        ("datetime.datetime.fromisoformat", "datetime.date.fromisoformat"),
+    ),
+    Question("how many days does a month have", ("calendar.monthrange",)),
+    Question(
+        "start a new log file when the old one is too large",
+        ("logging.handlers.RotatingFileHandler",),
+    ),
+    Question(
+        "content type of a file by its extension",
+        ("mimetypes.guess_type", "mimetypes.MimeTypes.guess_type"),
+    ),
+    Question("check whether a string is a valid IP address", ("ipaddress.ip_address",)),
+    Question("safely evaluate a string with a Python literal", ("ast.literal_eval",)),
+    Question(
+        "get the traceback of an exception as a string",
+        ("traceback.format_exc", "traceback.format_exception"),
+    ),
+    Question("copy an object with all objects inside it", ("copy.deepcopy",)),
+    Question("put tasks in an order that respects dependencies", ("graphlib.TopologicalSorter",)),
+    Question("ask for a password without showing it", ("getpass.unix_getpass",)),
+    Question(
+        "measure how long a small piece of code takes",
+        ("timeit", "timeit.timeit", "timeit.Timer.timeit", "timeit.Timer"),
+    ),
+    Question(
+        "generate a random token for a password reset link",
+        ("secrets.token_urlsafe", "secrets.token_hex", "secrets"),
+    ),
+    Question("find where a command is installed", ("shutil.which",)),
 )
 
 
