@@ -1,5 +1,6 @@
-"""Beyond one process: what several processes share (extra `scale`).
+"""Beyond one process: the processes, and what they share (extra `scale`).
 
+`Workers` are processes with a pipeline each, which share out queries (Dask distributed).
 `RedisTokenBucket` is one rate limit for all of them, `RedisStore` the second tier of their caches,
 `SharedFlight` has a value computed by one of them only; `running_server` gives them a Redis.
 
@@ -7,17 +8,22 @@ Beneath: `RedisLink` is the way to the server, a `Desk` the line within one proc
 server grants.
 """
 
+from course_lib.rag.scale_out.chunk import RemoteError
 from course_lib.rag.scale_out.redis_bucket import RedisBucketStatistics, RedisTokenBucket
 from course_lib.rag.scale_out.redis_server import RedisServer, running_server, start_server
 from course_lib.rag.scale_out.redis_store import RedisStore
 from course_lib.rag.scale_out.shared_flight import SharedFlight
+from course_lib.rag.scale_out.workers import Answers, Workers
 
 __all__ = [
+    "Answers",
     "RedisBucketStatistics",
     "RedisServer",
     "RedisStore",
     "RedisTokenBucket",
+    "RemoteError",
     "SharedFlight",
+    "Workers",
     "running_server",
     "start_server",
 ]

@@ -1,4 +1,4 @@
-"""Queries cut into chunks that are sent to workers."""
+"""What is sent between a process and its workers: chunks of queries, or why that was not possible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Chunk", "cut"]
+__all__ = ["Chunk", "RemoteError", "cut"]
+
+
+class RemoteError(Exception):
+    """What a worker returned or raised and could not be sent; the message says what it was."""
 
 
 @dataclass(frozen=True, slots=True)

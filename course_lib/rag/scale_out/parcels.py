@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 from distributed import protocol
 
 from course_lib.batching import Outcome
+from course_lib.rag.scale_out.chunk import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["RemoteError", "opened_answer", "opened_queries", "packed_answer", "packed_queries"]
+__all__ = ["opened_answer", "opened_queries", "packed_answer", "packed_queries"]
 
 pickle: Any = protocol.pickle  # Dask annotates it in part
-
-
-class RemoteError(Exception):
-    """What a worker returned or raised and could not be sent; the message says what it was."""
 
 
 def packed_queries(queries: Sequence[Any]) -> bytes:

@@ -20,7 +20,7 @@ from scale_support import PATIENCE, excess
 
 from course_lib import service
 from course_lib.lab.leftovers import find_leftovers
-from course_lib.rag.scale_out.workers import Workers
+from course_lib.rag.scale_out import Workers
 
 RATE, CAPACITY = 100, 20
 SLACK = 1e-3  # tokens: the server's clock counts microseconds

@@ -16,12 +16,11 @@ from distributed.scheduler import KilledWorker
 from course_lib.batching import Outcome
 from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab import simulate
-from course_lib.rag.scale_out.chunk import Chunk, cut
+from course_lib.rag.scale_out.chunk import Chunk, RemoteError, cut
 from course_lib.rag.scale_out.dask_cluster import undisturbed
 from course_lib.rag.scale_out.dask_crew import Crew
 from course_lib.rag.scale_out.dask_host import PipelineHost
 from course_lib.rag.scale_out.parcels import (
-    RemoteError,
     opened_answer,
     opened_queries,
     packed_answer,

@@ -16,8 +16,7 @@ from dask_support import notes, scheduler
 
 from course_lib.errors import Unavailable
 from course_lib.lab import simulate
-from course_lib.rag.scale_out.parcels import RemoteError
-from course_lib.rag.scale_out.workers import Workers
+from course_lib.rag.scale_out import RemoteError, Workers
 
 
 @pytest.fixture(scope="module")
