@@ -12,6 +12,7 @@ from course_lib.lab.plots.picture import BLUE, RED, Picture, draw
 __all__ = ["Interval", "timeline"]
 
 MOST_LANES_LABELLED = 12
+MARGIN = 0.02  # of the length, so that a refusal at the start does not lie on the axis
 FULL, SLIM = 0.75, 0.4
 """Height of a bar in lanes; slim where there are so few lanes that shading would be covered."""
 
@@ -61,7 +62,7 @@ def timeline(
     def paint(axes: Axes) -> str:
         _shade(axes, [(start - zero, end - zero) for start, end in gaps])
         _draw_calls(axes, calls, placed, zero)
-        axes.set(xlabel="seconds since the start", ylabel="lane", xlim=(0, None))
+        axes.set(xlabel="seconds since the start", ylabel="lane", xlim=(-MARGIN * length, None))
         axes.set_ylim(-0.6, peak - 0.4)
         if peak <= MOST_LANES_LABELLED:
             axes.set_yticks(range(peak), [str(lane + 1) for lane in range(peak)])
@@ -84,7 +85,11 @@ def timeline(
 
 def _draw_calls(axes: Axes, calls: Sequence[Interval], placed: Sequence[int], zero: float) -> None:
     height = FULL if max(placed) else SLIM
-    for wanted, colour, label in ((True, BLUE, "answered"), (False, RED, "no good answer")):
+    # An edge of their own colour keeps failures in sight: a refusal takes no time at all.
+    for wanted, colour, edge, label in (
+        (True, BLUE, "white", "answered"),
+        (False, RED, RED, "no good answer"),
+    ):
         chosen = [i for i, call in enumerate(calls) if _answered(call) is wanted]
         if chosen:
             axes.barh(
@@ -93,8 +98,8 @@ def _draw_calls(axes: Axes, calls: Sequence[Interval], placed: Sequence[int], ze
                 left=[calls[i].start - zero for i in chosen],
                 height=height,
                 color=colour,
-                edgecolor="white",
-                linewidth=0.5,
+                edgecolor=edge,
+                linewidth=0.5 if wanted else 3,
                 label=label,
             )
 

@@ -1,12 +1,18 @@
 """Each picture: a PNG, the figure that matters in the title, an alternative in words."""
 
+import io
+
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib import rcParams
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 
 from course_lib.lab import plots, predict
 from course_lib.lab.comparison import Comparison, Variant
 from course_lib.lab.experiment import Measured
+from course_lib.lab.plots.picture import RED
 from course_lib.service import Call
 
 
@@ -102,6 +108,14 @@ def test_a_timeline_counts_from_the_records_that_assertions_read():
     assert "at most 3 at once" in alt
     assert "1 of them got no good answer" in alt
     assert "stood still for 0.10 s" in alt
+
+
+def test_a_refusal_is_in_sight_though_it_takes_no_time():
+    """At least two columns of pixels of its colour left of the legend, also at the very start."""
+    refused = Call("/search", "q", 0.0, 0.0, 429, 0)
+    pixels = imread(io.BytesIO(plots.timeline([*CALLS, refused]).png))[:, :, :3]
+    red = np.abs(pixels - to_rgb(RED)).max(axis=2) < 0.02
+    assert red[:, : red.shape[1] // 2].any(axis=0).sum() >= 2
 
 
 def test_only_cells_within_the_region_are_framed():
