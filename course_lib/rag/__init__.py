@@ -1,15 +1,16 @@
 """The capstone: retrieval-augmented generation, composed from the five scenarios.
 
-Retrieval: `load_folder` and `load_docstrings` make documents, `open_index` embeds them and keeps
-their vectors on disk, `MatrixVectorStore` and `FaissVectorStore` search them. Quality: `evaluate`
-measures a retriever on `Question`s, `answer_quality` measures answers.
+Retrieval: `load_folder` and `load_docstrings` make documents, `open_index` embeds them (whole, or
+by their `name_and_summary`) and keeps their vectors on disk, `MatrixVectorStore` and
+`FaissVectorStore` search them. Quality: `evaluate` measures a retriever on `Question`s,
+`answer_quality` measures answers.
 
 Pipeline: `RagPipeline` answers questions, each with a `RagAnswer`; `naive_rag` is what it is
 compared with.
 """
 
 from course_lib.rag.answer import Failure, RagAnswer, Source, StageTiming
-from course_lib.rag.docstrings import load_docstrings
+from course_lib.rag.docstrings import load_docstrings, name_and_summary
 from course_lib.rag.evaluation import RagQuality, evaluate_rag, quality_of
 from course_lib.rag.faiss_vectors import FaissVectorStore
 from course_lib.rag.index import open_index
@@ -42,6 +43,7 @@ __all__ = [
     "load_docstrings",
     "load_folder",
     "naive_rag",
+    "name_and_summary",
     "open_index",
     "quality_of",
     "read_questions",

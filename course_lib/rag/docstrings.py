@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from langchain_core.documents import Document
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
-__all__ = ["load_docstrings"]
+__all__ = ["load_docstrings", "name_and_summary"]
+
+_BETWEEN_WORDS: Final = re.compile(r"[._]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def load_docstrings(modules: Iterable[str], *, max_chars: int = MAX_CHARS) -> list[Document]:
@@ -54,6 +57,30 @@ def load_docstrings(modules: Iterable[str], *, max_chars: int = MAX_CHARS) -> li
     if not found:
         raise ValueError(f"no docstring in {', '.join(names) or 'no modules'}: name others")
     return list(found.values())
+
+
+def name_and_summary(document: Document) -> str:
+    """Return what a docstring is about: its name in words, and its first paragraph.
+
+    `open_index(documents, ..., text=name_and_summary)` finds docstrings by this and returns them
+    whole. PEP 257 has the first paragraph sum up the rest, and it is about as long as a question.
+    The vector of the whole says a little of everything: arguments, errors, examples.
+
+    Args:
+        document: One that `load_docstrings` returned. The further pieces of a long docstring have
+            a first paragraph of their own.
+
+    Returns:
+        Such as "asyncio wait for: Wait for the single Future or coroutine to complete, with
+        timeout."
+
+    Raises:
+        KeyError: The document has no `title`: it is another's.
+    """
+    _, _, text = document.page_content.partition("\n\n")
+    words = _BETWEEN_WORDS.sub(" ", document.metadata["title"]).strip()
+    summary, _, _ = text.partition("\n\n")
+    return f"{words}: {summary}"
 
 
 def _of_package(trees: dict[str, ast.Module], max_chars: int) -> Iterator[Document]:

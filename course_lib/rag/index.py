@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from langchain_core.documents import Document
 
 from course_lib.batching import amap
 from course_lib.rag.matrix import MatrixVectorStore
@@ -25,7 +26,6 @@ from course_lib.rag.vectors import unit_vectors
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_core.documents import Document
     from langchain_core.embeddings import Embeddings
 
     from course_lib.rag.vectors import Floats
@@ -44,6 +44,7 @@ async def open_index(
     folder: str | Path,
     *,
     model_name: str,
+    text: Callable[[Document], str] | None = None,
     batch_size: int = 64,
     concurrency: int = 2,
     progress: Callable[[int, int], object] | None = None,
@@ -58,6 +59,10 @@ async def open_index(
     and built again. Processes that build at once may each embed everything; the last to end
     leaves its file, whole.
 
+    With `text`, a document is found by something shorter than itself, and returned whole: a summary
+    is closer to a question than a passage that says much else, and sooner embedded. The file then
+    keeps these texts, not the documents.
+
     Reading, writing and comparing are done in a thread.
 
     Args:
@@ -65,6 +70,8 @@ async def open_index(
         embedding: Embeds documents (now) and queries (later).
         folder: Where the file is; made where there is none.
         model_name: What tells this embedding from others: embeddings under another are not used.
+        text: Returns what of a document is embedded; by default all of its text. Called in a
+            thread, once for each document.
         batch_size: Texts embedded with one call of `aembed_documents`.
         concurrency: Such calls under way at once.
         progress: Called with the numbers of texts embedded so far and to be embedded in all, after
@@ -74,11 +81,13 @@ async def open_index(
     Raises:
         ValueError: A document has no id or that of another, there is no model name, a number is
             out of range, or the embedding returned vectors of no use.
-        TypeError: Metadata holds what JSON does not.
+        TypeError: Metadata holds what JSON does not, or `text` returned no string.
         OSError: The file cannot be read or written.
     """
     _check(documents, model_name, batch_size, concurrency)
-    index = await asyncio.to_thread(_Index, Path(folder) / INDEX_FILE, list(documents), model_name)
+    held = list(documents)
+    rows = await asyncio.to_thread(_rows, held, text)
+    index = await asyncio.to_thread(_Index, Path(folder) / INDEX_FILE, rows, model_name)
     await asyncio.to_thread(index.read)
     if not index.current:
         try:
@@ -90,7 +99,7 @@ async def open_index(
             raise
         await asyncio.to_thread(index.write)
     store = make_store(embedding)
-    await asyncio.to_thread(index.fill, store)
+    await asyncio.to_thread(index.fill, store, held)
     return store
 
 
@@ -107,13 +116,13 @@ def fingerprint(documents: Sequence[Document], model_name: str) -> str:
 
 
 class _Index:
-    """What is to be searched, what of it has an embedding, and the file that keeps both."""
+    """The texts that are embedded, which of them are so already, and the file that keeps both."""
 
-    def __init__(self, path: Path, documents: list[Document], model_name: str) -> None:
+    def __init__(self, path: Path, rows: list[Document], model_name: str) -> None:
         self._path = path
-        self._documents = documents
+        self._rows = rows
         self._model = model_name
-        self._fingerprint = fingerprint(documents, model_name)
+        self._fingerprint = fingerprint(rows, model_name)
         self._vectors: dict[str, Floats] = {}
         self.current = False  # whether the file holds all of it, and nothing else
         self.fresh = 0  # texts embedded that the file does not hold
@@ -135,7 +144,7 @@ class _Index:
 
     def missing(self) -> list[str]:
         """Return each text without an embedding, once, in the order of the documents."""
-        texts = dict.fromkeys(each.page_content for each in self._documents)
+        texts = dict.fromkeys(each.page_content for each in self._rows)
         return [text for text in texts if text not in self._vectors]
 
     def add(self, texts: Sequence[str], vectors: Floats) -> None:
@@ -151,20 +160,39 @@ class _Index:
 
     def write(self) -> None:
         """Replace the file: by all, or by as much as there is."""
-        rows = [each for each in self._documents if each.page_content in self._vectors]
+        rows = [each for each in self._rows if each.page_content in self._vectors]
         about = {"model": self._model}
-        if len(rows) == len(self._documents):
+        if len(rows) == len(self._rows):
             about["fingerprint"] = self._fingerprint
         write_vectors(self._path, rows, self._stacked(rows), about)
 
-    def fill(self, store: MatrixVectorStore) -> None:
-        """Add all documents to a store."""
-        store.add_vectors(self._documents, self._stacked(self._documents))
+    def fill(self, store: MatrixVectorStore, documents: list[Document]) -> None:
+        """Add the documents to a store, each with the vector of its row."""
+        store.add_vectors(documents, self._stacked(self._rows))
 
-    def _stacked(self, documents: list[Document]) -> Floats:
-        if not documents:
+    def _stacked(self, rows: list[Document]) -> Floats:
+        if not rows:
             return np.empty((0, 0), np.float32)
-        return np.stack([self._vectors[each.page_content] for each in documents])
+        return np.stack([self._vectors[each.page_content] for each in rows])
+
+
+def _rows(documents: list[Document], text: Callable[[Document], str] | None) -> list[Document]:
+    """Return the documents with what is embedded of each as their text."""
+    if text is None:
+        return documents
+    return [
+        Document(id=each.id, page_content=_embedded(each, text), metadata=each.metadata)
+        for each in documents
+    ]
+
+
+def _embedded(document: Document, text: Callable[[Document], str]) -> str:
+    found: object = text(document)
+    if not isinstance(found, str):
+        raise TypeError(
+            f"text={text!r:.80} returned {found!r:.60} for {document.id!r}: return the text to embed"
+        )
+    return found
 
 
 async def _embed(

@@ -4,8 +4,9 @@ import sys
 from textwrap import dedent
 
 import pytest
+from langchain_core.documents import Document
 
-from course_lib.rag.docstrings import load_docstrings
+from course_lib.rag.docstrings import load_docstrings, name_and_summary
 
 # A package that must not be run. Files by name.
 PACKAGE = {
@@ -149,6 +150,41 @@ def test_long_docstrings_are_cut(zoo):
     found = load_docstrings(["zoo.long"], max_chars=100)
     assert [each.id for each in found] == ["zoo.long.f", "zoo.long.f-2", "zoo.long.f-3"]
     assert all(each.page_content.startswith("zoo.long.f()\n\nword") for each in found)
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("asyncio.Queue.get_nowait", "asyncio Queue get nowait"),
+        ("html.parser.HTMLParser", "html parser HTML Parser"),
+        ("unittest.TestCase.assertIsNone", "unittest Test Case assert Is None"),
+        ("base64.b64encode", "base64 b64encode"),
+        ("__future__._Feature_", "future Feature"),
+    ],
+)
+def test_a_name_is_spelled_as_words(title, words):
+    """At dots, underscores, and where a capital begins a word."""
+    document = Document("first line\n\nAbout.", metadata={"title": title})
+    assert name_and_summary(document) == f"{words}: About."
+
+
+def test_a_summary_is_the_first_paragraph(zoo):
+    """All lines of it, without the signature; a further piece has one of its own."""
+    paragraphs = ["One\n    line.", "word " * 9, "Three."]
+    (zoo / "long.py").write_text(
+        'def f(a="\\n\\n"):\n    """' + "\n\n    ".join(paragraphs) + '"""\n'
+    )
+    found = load_docstrings(["zoo.long"], max_chars=60)
+    assert [name_and_summary(each) for each in found] == [
+        "zoo long f: One\nline.",
+        "zoo long f: Three.",
+    ]
+
+
+def test_a_document_of_another_kind_has_no_name():
+    """The error is that of its metadata."""
+    with pytest.raises(KeyError, match="title"):
+        name_and_summary(Document("text", id="1"))
 
 
 def test_the_standard_library_has_the_names_of_its_documentation():

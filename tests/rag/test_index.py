@@ -112,6 +112,46 @@ def test_equal_texts_are_embedded_once(tmp_path):
     assert store.similarity_search("same") == twins
 
 
+def first_word(document):
+    """Short for it."""
+    return document.page_content.split()[0]
+
+
+def test_a_document_is_found_by_its_text_and_returned_whole(tmp_path):
+    """Only the text is embedded, once."""
+    texts = ["apple with a pear", "pear with an apple"]
+    for embedded_now in (["apple", "pear"], []):
+        store, embedded = opened(tmp_path, texts, text=first_word)
+        assert embedded == embedded_now
+        assert store.similarity_search("pear", k=1) == documents("pear with an apple")
+
+
+def test_a_change_beside_the_text_costs_no_embedding(tmp_path):
+    """What is handed out is new all the same."""
+    opened(tmp_path, ["a 1", "b 2"], text=first_word)
+    store, embedded = opened(tmp_path, ["a 3", "b 2"], text=first_word)
+    assert embedded == []
+    assert store.similarity_search("a", k=1) == documents("a 3")
+
+
+def test_another_text_of_the_same_documents_is_embedded(tmp_path):
+    """And no other: a text that the file holds is known, whatever function it came from."""
+    opened(tmp_path, ["a", "b 2"])
+    assert opened(tmp_path, ["a", "b 2"], text=first_word)[1] == ["b"]
+    store, embedded = opened(tmp_path, ["a", "b 2"], text=lambda each: each.page_content[::-1])
+    assert embedded == ["2 b"]
+    assert store.similarity_search("2", k=1)[0].id == "b"
+
+
+def test_a_text_that_is_none_is_refused_before_embedding(tmp_path):
+    """The message names the document."""
+    embedding = WordEmbedding()
+    with pytest.raises(TypeError, match="returned None for 'b': return the text to embed"):
+        opened(tmp_path, ["a 1", "b 2"], embedding, text=lambda each: {"a": "1"}.get(each.id))
+    assert embedding.embedded == []
+    assert not list(tmp_path.iterdir())
+
+
 def test_batches_and_progress(tmp_path):
     """Calls have the size asked for, and progress is told after each."""
     told = []
