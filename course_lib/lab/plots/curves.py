@@ -33,7 +33,8 @@ def versus_model(
         title: The message.
         x: Label of the x axis, with its unit.
         y: Label of the y axis, with its unit.
-        steps: The model jumps: each value holds from the x before it up to its own.
+        steps: The model jumps, and x is a whole number: each value holds from the x before it up
+            to its own.
     """
     style = "steps-pre" if steps else "default"
     names = list(dict.fromkeys([*model, *measured]))
@@ -47,6 +48,8 @@ def versus_model(
             if name in measured:
                 axes.plot(*measured[name], "o", color=colour, label=f"{name}: measured")
         axes.set(xlabel=x, ylabel=y, ylim=(0, None))
+        if steps:  # of whole numbers
+            axes.locator_params("x", integer=True)
         axes.set_title(title)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return f"{title}. Measured points beside the model's curve for {', '.join(names)}."
