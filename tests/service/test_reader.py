@@ -15,7 +15,7 @@ from course_lib.service.knowledge.reader import (
     parse_prompt,
     read,
 )
-from course_lib.service.knowledge.tokens import count_tokens, cut, pieces
+from course_lib.service.knowledge.tokens import count_tokens, pieces
 
 ONE, TWO = Source("one", "First text."), Source("asyncio.Queue.get", "Second\n\ntext.")
 PASSAGES = "[one] First text.\n\n[asyncio.Queue.get] Second\n\ntext.\n\n"
@@ -58,6 +58,9 @@ def test_question_and_passages_are_found(messages):
         ("Please say\n\nwhat it is.", "Please say\n\nwhat it is."),
         ("[x]\nno passage", "[x]\nno passage"),
         ("see [one] in line", "see [one] in line"),
+        ("Question: what?\n \nanswer: \n", "what?"),
+        ("Question: what?\nanswer: this", "what?\nanswer: this"),
+        ("Question: what does Answer: mean", "what does Answer: mean"),
         ("- [ ] to do", "- [ ] to do"),
         ("", ""),
     ],
@@ -135,10 +138,9 @@ def test_most_questions_are_answered_from_the_right_passage():
 
 @given(st.text())
 def test_tokens_put_together_are_the_text(text):
-    """Up to the spaces at its end; a cut is a beginning of it."""
+    """Up to the spaces at its end."""
     assert "".join(pieces(text)) == text.rstrip()
     assert count_tokens(text) == len(pieces(text))
-    assert text.startswith(cut(text, 3))
 
 
 def test_words_and_marks_are_tokens():

@@ -38,7 +38,6 @@ LEAST_LIKENESS: Final = 0.2
 
 SENTENCES: Final = 2
 QUESTION: Final = re.compile(r"^[ \t]*question:", re.IGNORECASE | re.MULTILINE)
-ANSWER: Final = re.compile(r"\n\s*answer:\s*\Z", re.IGNORECASE)
 PASSAGE: Final = re.compile(r"^\[([^\[\]\s]{1,200})\][ \t]+", re.MULTILINE)
 SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(\[\d])|\n\s*\n")
 
@@ -94,7 +93,8 @@ def _question(text: str) -> str:
         asked = before.strip()
         if PASSAGE.search(before):
             asked = asked.split("\n\n")[-1]
-    return ANSWER.sub("", asked).strip()
+    head, _, last = asked.rstrip().rpartition("\n")
+    return (head if last.strip().lower() == "answer:" else asked).strip()
 
 
 def _sources(text: str) -> Iterable[Source]:

@@ -7,21 +7,18 @@ mark apart come close, without a vocabulary to load.
 import re
 from typing import Final
 
-__all__ = ["count_tokens", "cut", "pieces"]
+__all__ = ["count_tokens", "pieces"]
 
-PIECE: Final = re.compile(r"\s*(?:\w+|[^\w\s])")
+TOKEN: Final = re.compile(r"\w+|[^\w\s]")
+PIECE: Final = re.compile(rf"\s*(?:{TOKEN.pattern})")
 
 
 def pieces(text: str) -> list[str]:
     """Return the tokens of a text, spaces before them included; joined, they are the text."""
+    # Without the spaces at its end: with no token after them, each would be a start in vain.
     return PIECE.findall(text.rstrip())
 
 
 def count_tokens(text: str) -> int:
     """Return the number of tokens in a text."""
-    return len(PIECE.findall(text))
-
-
-def cut(text: str, most: int) -> str:
-    """Return the first `most` tokens of a text."""
-    return "".join(pieces(text)[:most])
+    return len(TOKEN.findall(text))
