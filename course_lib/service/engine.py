@@ -46,8 +46,11 @@ class Turn:
         self._visit.tokens = tokens
 
     def settle(self) -> None:
-        """Give back the tokens that were reserved and not used."""
-        self._bucket.give_back(self._reserved - self._visit.tokens)
+        """Give back the tokens that were reserved and not used.
+
+        Who reserved none, as a rerank, is not held to the limit, and leaves it to the others.
+        """
+        self._bucket.give_back(max(0, self._reserved - self._visit.tokens))
 
 
 class Engine:

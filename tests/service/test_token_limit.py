@@ -95,6 +95,21 @@ def test_a_request_without_tokens_is_not_held_up():
     assert engine.ledger().answered == 2
 
 
+def test_who_reserves_nothing_leaves_the_limit_to_the_others():
+    """A rerank counts its tokens for the ledger; chats and embeddings have their whole minute."""
+    engine = Engine(Behaviour(NONE, token_limit=TokenLimit(60)))
+
+    async def main():
+        async with engine.admit("/rerank") as turn:
+            turn.spend(10_000)
+        async with engine.admit("/search"):
+            pass
+        await call(engine, 60, 60)
+
+    simulate(main)
+    assert (engine.ledger().answered, engine.ledger().tokens) == (3, 10_060)
+
+
 @pytest.mark.parametrize("end", ["fault", "cancelled"])
 def test_a_request_that_fails_gives_all_of_its_tokens_back(end):
     """Nothing was read or written."""
