@@ -8,8 +8,10 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from course_lib.service.behaviour import Behaviour
@@ -25,6 +27,9 @@ HOST: Final = "127.0.0.1"
 
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted: all of a burst of a thousand, and more."""
+
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at who the parent is."""
 
 OPEN_FILES: Final = 8192
 """Open files asked of the system, one for each connection."""
@@ -42,23 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.watch_stdin:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever holds our input decides
-        threading.Thread(target=_end_with_input, daemon=True).start()
+        for end in (_end_with_input, _end_with_parent):
+            threading.Thread(target=end, daemon=True).start()
     _allow_many_files()
     try:
-        asyncio.run(_serve(_app(options.behaviour), options.port))
-    except OSError as error:
-        print(f"cannot listen on {HOST}:{options.port}: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        return _run(options.behaviour, options.port)
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course_lib.service", description=__doc__)
     parser.add_argument("--port", type=_port, default=0, help="port to listen on (a free one)")
     parser.add_argument(
-        "--behaviour", type=_behaviour, default=Behaviour(), help="JSON as of Behaviour.to_dict"
+        "--behaviour",
+        type=_behaviour,
+        default=Behaviour(),
+        help='JSON of its parts, such as {"rate_limit": {"rate": 5, "burst": 1}}',
     )
     parser.add_argument(
         "--watch-stdin", action="store_true", help="end when standard input ends; ignore Ctrl-C"
@@ -89,6 +94,17 @@ def _end_with_input() -> None:
     os._exit(0)
 
 
+def _end_with_parent() -> None:
+    """End this process when another one is its parent: the first one is gone.
+
+    For a parent that forked: its children hold our standard input as well, and may outlive it.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(0)
+
+
 def _allow_many_files() -> None:
     try:
         import resource  # noqa: PLC0415 - not on Windows, which has no such limit
@@ -110,10 +126,21 @@ def _app(behaviour: Behaviour) -> "App":
     return App(Engine(behaviour), LexicalIndex(load_passages()), Embedder())
 
 
-async def _serve(app: "App", port: int) -> None:
+def _run(behaviour: Behaviour, port: int) -> int:
+    app = _app(behaviour)
+    try:
+        listener = socket.create_server((HOST, port), backlog=BACKLOG)
+    except OSError as error:
+        print(f"cannot listen on {HOST}:{port}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    asyncio.run(_serve(app, listener))
+    return 0
+
+
+async def _serve(app: "App", listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(app.server(), HOST, port, backlog=BACKLOG)
-    port = server.sockets[0].getsockname()[1]
+    port = listener.getsockname()[1]
+    await loop.create_server(app.server(), sock=listener, backlog=BACKLOG)
     print(json.dumps({"url": f"http://{HOST}:{port}", "pid": os.getpid()}), flush=True)  # noqa: T201
     await loop.create_future()
 

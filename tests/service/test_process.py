@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from course_lib import service
-from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit, launch
+from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit, __main__, launch
 from course_lib.service.process import active
 
 ROOT = Path(__file__).parents[2]
@@ -261,6 +261,24 @@ def test_it_ends_when_its_parent_is_killed(program, eventually):
 
 
 @posix
+def test_a_fork_that_outlives_the_parent_does_not_keep_it_alive(program, eventually):
+    """A worker process holds the provider's standard input, too."""
+    process = program(
+        "import os, time, warnings; warnings.simplefilter('ignore');"
+        + STARTS_ONE
+        + "child = os.fork(); child or (time.sleep(60), os._exit(0)); print(child, flush=True); input()"
+    )
+    pid, child = int(process.stdout.readline()), int(process.stdout.readline())
+    process.kill()
+    process.wait(PATIENCE)
+    try:
+        eventually(lambda: is_gone(pid))
+        assert not is_gone(child)
+    finally:
+        psutil.Process(child).kill()
+
+
+@posix
 def test_it_survives_an_interrupt_of_the_process_group(program):
     """As Jupyter's stop button sends it: to the whole group; and one sent to it alone."""
     process = program(
@@ -330,6 +348,17 @@ def test_a_wrong_command_line_is_refused(arguments, reason):
     assert done.returncode == 2
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_only_a_port_that_is_taken_is_told_as_such(monkeypatch):
+    """A file that cannot be read is an error of its own."""
+
+    def unreadable(_):
+        raise FileNotFoundError("corpus")
+
+    monkeypatch.setattr(__main__, "_app", unreadable)
+    with pytest.raises(FileNotFoundError, match="corpus"):
+        __main__.main(["--port", "0"])
 
 
 def test_importing_the_package_brings_no_server():
