@@ -1,19 +1,21 @@
 """The application: which request goes where, and what it is answered."""
 
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 
+from course_lib.service.behaviour import ENDPOINTS
 from course_lib.service.engine import STATUSES, Dropped, Engine, Failed, Rejected, TooLarge
 from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.lexical import LexicalIndex
 from course_lib.service.ledger import KEPT_CALLS
 from course_lib.service.metrics import exposition
 from course_lib.service.model_endpoints import ModelEndpoints
-from course_lib.service.server import Connection, Endpoint, make_server
+from course_lib.service.server import Endpoint, make_server, number
 from course_lib.service.wire import (
     LARGEST_BODY,
+    LONGEST_QUERY,
     Problem,
     answer,
     error_answer,
@@ -62,6 +64,7 @@ class App:
             body = await _body(request) if request.can_read_body else b""
             return await endpoint(request, body)
         except Problem as problem:
+            self._refuse(request, problem)
             return error_answer(problem.status, str(problem), headers=problem.headers)
         except Rejected as rejected:
             return rejection(str(rejected), rejected.retry_after)
@@ -86,16 +89,16 @@ class App:
             )
         return methods[method]
 
+    def _refuse(self, request: web.BaseRequest, problem: Problem) -> None:
+        """Take down what was refused for what it says: it was seen, and costs no limit."""
+        if request.path in ENDPOINTS:
+            query = request.query.get("q", "")[:LONGEST_QUERY]
+            self.engine.refuse(request.path, query, problem.status, number(request))
+
     async def search(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /search?q=&k=`: the passages that share words with the query, best first."""
-        connection = cast("Connection", request.protocol).number
-        fields = request.query
-        try:
-            query, k = search_request(fields)
-        except Problem as problem:
-            self.engine.refuse("/search", fields.get("q", ""), problem.status, connection)
-            raise
-        async with self.engine.admit("/search", query, connection):
+        query, k = search_request(request.query)
+        async with self.engine.admit("/search", query, number(request)):
             found = self.index.search(query, k)
             results = [
                 {
@@ -130,7 +133,7 @@ class App:
         path = request.query.get("path")
         try:
             self.engine.behaviour = self.engine.behaviour.changed(json_object(body), path=path)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
         return answer(self.engine.behaviour.to_dict())
 
@@ -156,6 +159,8 @@ async def _body(request: web.BaseRequest) -> bytes:
     )
     if (request.content_length or 0) > LARGEST_BODY:
         raise too_large
+    if request.headers.get("Expect", "").lower() == "100-continue":  # curl, with a large body
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         return await request.read()  # counts what comes in, and gives up at 1 MiB
     except web.HTTPRequestEntityTooLarge:

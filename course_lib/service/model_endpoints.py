@@ -1,8 +1,7 @@
 """The endpoints with a model behind them: embeddings, rerank, chat."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TypeVar, cast
 
 from aiohttp import web
 
@@ -12,20 +11,17 @@ from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.encoders import Encoder
 from course_lib.service.knowledge.model import ModelError
 from course_lib.service.knowledge.reader import parse_prompt, read
-from course_lib.service.knowledge.tokens import pieces
 from course_lib.service.model_requests import (
     ChatRequest,
     chat_request,
     embedding_request,
     rerank_request,
 )
-from course_lib.service.server import Connection, Endpoint
+from course_lib.service.server import Endpoint, number
 from course_lib.service.streams import Stream
-from course_lib.service.wire import LONGEST_QUERY, Problem, answer
+from course_lib.service.wire import LONGEST_QUERY, Problem, answer, json_answer
 
 __all__ = ["ModelEndpoints"]
-
-Asked = TypeVar("Asked")
 
 EVENTS: Mapping[str, str] = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -56,17 +52,17 @@ class ModelEndpoints:
 
     async def embeddings(self, request: web.BaseRequest, body: bytes) -> web.Response:
         """`POST /v1/embeddings`: a vector for each text."""
-        asked, encoder = await self._asked(request, body, embedding_request)
+        asked, encoder = embedding_request(body), await self._model()
         if asked.dimensions not in {None, encoder.dimensions}:
             message = f"dimensions={asked.dimensions}: {encoder.name} has {encoder.dimensions}"
-            raise self._refused(request, Problem(HTTPStatus.BAD_REQUEST, message))
+            raise Problem(HTTPStatus.BAD_REQUEST, message)
         query = "\n".join(asked.texts)[:LONGEST_QUERY]
         async with self.engine.admit(
-            request.path, query, _number(request), tokens=asked.tokens
+            request.path, query, number(request), tokens=asked.tokens
         ) as turn:
             vectors = await self.embedder.embed(asked.texts)
             turn.spend(asked.tokens)
-            return answer(replies.embeddings(asked, encoder.name, vectors))
+            return json_answer(await replies.embeddings(asked, encoder.name, vectors))
 
     async def rerank(self, request: web.BaseRequest, body: bytes) -> web.Response:
         """`POST /rerank`: documents in the order of their likeness to a query.
@@ -75,9 +71,9 @@ class ModelEndpoints:
         that is better than the search that found the documents. A cross-encoder, which reads both
         texts together, would be better still.
         """
-        asked, encoder = await self._asked(request, body, rerank_request)
+        asked, encoder = rerank_request(body), await self._model()
         query = asked.query[:LONGEST_QUERY]
-        async with self.engine.admit(request.path, query, _number(request)) as turn:
+        async with self.engine.admit(request.path, query, number(request)) as turn:
             vectors = await self.embedder.embed([asked.query, *asked.documents])
             turn.spend(asked.tokens)
             likeness = vectors[1:] @ vectors[0]
@@ -89,46 +85,38 @@ class ModelEndpoints:
         Written at the speed of the behaviour's `generation`, whole or as a stream of events. It
         ends when the client leaves.
         """
-        asked, _ = await self._asked(request, body, chat_request)
+        asked = chat_request(body)
         task = parse_prompt(asked.messages)
+        await self._model()
         async with self.engine.admit(
             request.path,
             task.question[:LONGEST_QUERY],
-            _number(request),
+            number(request),
             tokens=asked.tokens + asked.most,
         ) as turn:
             turn.spend(asked.tokens)
             with turn.streams.stream() as stream:  # reading is part of the time to first token
-                reply = replies.Reply(asked, pieces(await read(task, self.embedder)))
+                reply = replies.Reply(asked, await read(task, self.embedder))
                 if asked.stream:
                     return await _write(request, asked, reply, stream, turn)
-                await stream.until(len(reply.tokens))
+                await stream.until(max(1, len(reply.tokens)))
                 turn.spend(asked.tokens + len(reply.tokens))
                 return answer(reply.whole())
 
     async def models(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /v1/models`: the names that answers carry, and what is behind them."""
-        async with self.engine.admit(request.path, "", _number(request)):
+        async with self.engine.admit(request.path, "", number(request)):
             try:
                 return answer(replies.models(await self.embedder.model(), ""))
             except ModelError as error:
                 return answer(replies.models(None, str(error)))
 
-    async def _asked(
-        self, request: web.BaseRequest, body: bytes, parse: Callable[[bytes], Asked]
-    ) -> tuple[Asked, Encoder]:
-        """Return the request, checked, and the model, loaded; a refusal stands in the ledger."""
+    async def _model(self) -> Encoder:
+        """Return the model, loaded before the request takes up a slot and its time."""
         try:
-            return parse(body), await self.embedder.model()
-        except Problem as problem:
-            raise self._refused(request, problem) from None
+            return await self.embedder.model()
         except ModelError as error:
-            missing = Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-            raise self._refused(request, missing) from error
-
-    def _refused(self, request: web.BaseRequest, problem: Problem) -> Problem:
-        self.engine.refuse(request.path, "", problem.status, _number(request))
-        return problem
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
 
 
 async def _write(
@@ -151,7 +139,3 @@ async def _write(
     turn.spend(asked.tokens + written)
     await response.write_eof(reply.end())
     return response
-
-
-def _number(request: web.BaseRequest) -> int:
-    return cast("Connection", request.protocol).number

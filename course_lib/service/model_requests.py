@@ -4,6 +4,7 @@ Fields that existing clients send and that change nothing here (`temperature`, `
 model) are not looked at, as by most servers of this wire format.
 """
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +25,7 @@ __all__ = [
 
 MOST_TEXTS: Final = 2_048
 MOST_DOCUMENTS: Final = 1_000
+MOST_STOPS: Final = 4
 
 LONGEST_PROMPT: Final = 8_192
 """Tokens of a chat's messages together, at most."""
@@ -75,6 +77,7 @@ class ChatRequest:
         most: Tokens of the answer, at most.
         stream: Whether the answer is wanted piece by piece.
         usage: Whether a stream is to end with the tokens used.
+        stops: Texts at whose first occurrence the answer ends, themselves left out.
         tokens: Tokens of all messages.
     """
 
@@ -82,6 +85,7 @@ class ChatRequest:
     most: int
     stream: bool
     usage: bool
+    stops: tuple[str, ...]
     tokens: int
 
 
@@ -93,15 +97,15 @@ def embedding_request(body: bytes) -> EmbeddingRequest:
     """
     data = json_object(body)
     given = data.get("input")
-    if isinstance(given, list) and given and not isinstance(given[0], str):
+    if isinstance(given, list) and given and isinstance(given[0], int | list):
         raise _bad(
             "input holds tokens made by the client: send texts "
             "(OpenAIEmbeddings: check_embedding_ctx_length=False)"
         )
     texts = _texts("input", [given] if isinstance(given, str) else given, most=MOST_TEXTS)
     form = data.get("encoding_format") or "float"
-    if form not in {"float", "base64"}:
-        raise _bad(f"encoding_format={form!r}: 'float' or 'base64'")
+    if form not in ("float", "base64"):
+        raise _bad(f"encoding_format={reprlib.repr(form)}: 'float' or 'base64'")
     dimensions = _whole(data, "dimensions")
     return EmbeddingRequest(texts, form == "base64", dimensions, _tokens(texts))
 
@@ -134,13 +138,20 @@ def chat_request(body: bytes) -> ChatRequest:
     tokens = _tokens(text for _, text in messages)
     if tokens > LONGEST_PROMPT:
         raise _bad(f"the messages have {tokens} tokens: at most {LONGEST_PROMPT}; send less")
-    if data.get("n", 1) not in {1, None}:
-        raise _bad(f"n={data['n']!r}: one answer, as the same question has the same answer")
+    if data.get("n") not in (1, None):
+        raise _bad(
+            f"n={reprlib.repr(data['n'])}: one answer, as the same question has the same answer"
+        )
     most = _whole(data, "max_completion_tokens") or _whole(data, "max_tokens") or LONGEST_ANSWER
     options = data.get("stream_options")
     usage = isinstance(options, Mapping) and options.get("include_usage") is True
     return ChatRequest(
-        messages, min(most, LONGEST_ANSWER), data.get("stream") is True, usage, tokens
+        messages,
+        most=min(most, LONGEST_ANSWER),
+        stream=_flag(data, "stream"),
+        usage=usage,
+        stops=_stops(data.get("stop")),
+        tokens=tokens,
     )
 
 
@@ -160,7 +171,7 @@ def _message(number: int, given: Any) -> tuple[str, str]:
         parts = content if isinstance(content, list) else [content]
         texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
         text = "\n\n".join(each for each in texts if isinstance(each, str))
-        if _is_text(text):
+        if _is_text(text) and all(isinstance(each, str) for each in texts):  # no picture, no sound
             return given["role"], text
     raise _bad(f"messages[{number}] is not {{'role': ..., 'content': ...}} with a text as content")
 
@@ -192,8 +203,24 @@ def _whole(data: Mapping[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _bad(f"{name}={value!r}: a whole number of at least 1")
+        raise _bad(f"{name}={reprlib.repr(value)}: a whole number of at least 1")
     return value
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    value = data.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _bad(f"{name}={reprlib.repr(value)}: true or false")
+    return bool(value)
+
+
+def _stops(given: Any) -> tuple[str, ...]:
+    stops = [given] if isinstance(given, str) else given or []
+    if not isinstance(stops, list) or not all(isinstance(each, str) and each for each in stops):
+        raise _bad(f"stop={reprlib.repr(given)}: a text or a list of texts, none empty")
+    if len(stops) > MOST_STOPS:
+        raise _bad(f"stop has {len(stops)} texts: at most {MOST_STOPS}")
+    return tuple(stops)
 
 
 def _tokens(texts: Any) -> int:

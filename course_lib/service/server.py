@@ -4,14 +4,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from course_lib.service.wire import error_answer
 
-__all__ = ["Connection", "Endpoint", "Handler", "make_server"]
+__all__ = ["Connection", "Endpoint", "Handler", "make_server", "number"]
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
@@ -40,13 +40,19 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no HTTP, or what went wrong here, with a reason and no traceback."""
         if isinstance(exc, HttpProcessingError):
-            message = f"this is not valid HTTP: {(message or '').splitlines()[0]}"
+            first_line = (message or "").partition("\n")[0]
+            message = f"this is not valid HTTP: {first_line}"
         else:
             log.error("error in %s %s", request.method, request.rel_url, exc_info=exc)
             message = "the service itself failed: see its standard error"
         response = error_answer(status, message)
         response.force_close()
         return response
+
+
+def number(request: web.BaseRequest) -> int:
+    """Return the number of the connection that carries a request."""
+    return cast("Connection", request.protocol).number
 
 
 class _Server(web.Server):

@@ -14,6 +14,7 @@ __all__ = [
     "Problem",
     "answer",
     "error_answer",
+    "json_answer",
     "json_object",
     "rejection",
     "search_request",
@@ -52,7 +53,13 @@ def answer(
     data: Any, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Return a JSON answer."""
-    body = json.dumps(data, ensure_ascii=False).encode()
+    return json_answer(json.dumps(data, ensure_ascii=False).encode(), status, headers)
+
+
+def json_answer(
+    body: bytes, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return an answer whose JSON is there already."""
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 

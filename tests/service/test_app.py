@@ -9,9 +9,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import pytest
+from aiohttp.http_exceptions import HttpProcessingError
 
 from course_lib.service import Capacity, Faults, Latency, RateLimit
+from course_lib.service.server import Connection
 from course_lib.service.wire import LARGEST_BODY, LONGEST_QUERY
+
+NESTED = '{"endpoints": {"/search": ' * 400 + "1" + "}}" * 400
 
 
 def connect(provider):
@@ -102,7 +106,9 @@ def test_a_bad_request_is_answered_400_with_a_reason(provider, target, reason):
     assert reason in data["error"]["message"]
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", "3", "\xff", "[" * 100_000, '{"latency": 1}'])
+@pytest.mark.parametrize(
+    "body", ["", "{", "[]", "3", "\xff", "[" * 100_000, '{"latency": 1}', NESTED]
+)
 def test_a_bad_behaviour_is_refused(provider, body):
     """Whatever is sent, the answer is 400 in JSON, and nothing changes."""
     before = provider.behaviour
@@ -118,6 +124,31 @@ def test_a_bad_request_stands_in_the_ledger(provider):
     seen = provider.ledger()
     assert [call.status for call in seen.calls] == [400]
     assert seen.peak_in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status"),
+    [
+        ("GET", "/v1/embeddings", b"", 405),
+        ("HEAD", "/search?q=queue", b"", 405),
+        ("POST", "/v1/embeddings", b" " * (LARGEST_BODY + 1), 413),
+        ("POST", "/rerank", b"{", 400),
+    ],
+)
+def test_whatever_is_wrong_with_a_request_to_an_endpoint_it_stands_in_the_ledger(
+    provider, method, target, body, status
+):
+    """So that the client's count and the provider's agree; other paths are nobody's endpoint."""
+    ask(provider, "/nowhere")
+    assert ask(provider, target, method, body)[0] == status
+    seen = provider.ledger()
+    assert [(call.path, call.status) for call in seen.calls] == [(target.split("?")[0], status)]
+
+
+def test_the_ledger_keeps_no_more_of_a_refused_query_than_of_another(provider):
+    """A hundred thousand of them in full would fill the memory."""
+    assert search(provider, "a" * 30_000)[0] == 400
+    assert len(provider.ledger().calls[0].query) == LONGEST_QUERY
 
 
 def test_an_unknown_path_is_404_and_says_what_there_is(provider):
@@ -152,6 +183,20 @@ def test_a_large_body_without_a_length_is_refused(provider):
     assert answer.startswith(b"HTTP/1.1 413")
 
 
+def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(provider):
+    """As curl does with a large one: `Expect: 100-continue` (RFC 9110, section 10.1.1)."""
+    parts = urlsplit(provider.url)
+    head = "POST /rerank HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: "
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as client:
+        client.sendall(f"{head}2\r\n\r\n".encode())
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"{}")
+        assert client.recv(12) == b"HTTP/1.1 400"
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as client:
+        client.sendall(f"{head}{LARGEST_BODY + 1}\r\n\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 413"
+
+
 def test_a_body_that_is_not_wanted_is_ignored(provider):
     """A search with a small body is a search."""
     assert ask(provider, "/search?q=queue", "GET", b"hello")[0] == 200
@@ -174,6 +219,12 @@ def test_what_is_no_http_is_answered_in_json(provider, data):
     assert b"application/json" in head
     assert json.loads(body)["error"]["message"].startswith("this is not valid HTTP")
     assert search(provider, "queue")[0] == 200
+
+
+def test_an_error_of_the_parser_without_a_reason_is_answered_all_the_same():
+    """The parser's messages are not ours: an empty one is none to fail over."""
+    response = Connection.handle_error(None, None, 400, HttpProcessingError(code=400), "")
+    assert json.loads(response.body)["error"]["message"] == "this is not valid HTTP: "
 
 
 def test_a_broken_body_is_answered_400(provider):

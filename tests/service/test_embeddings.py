@@ -1,13 +1,15 @@
 """The models that make vectors, those made in advance, and the embedder that serves them."""
 
 import asyncio
+import itertools
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.encoders import MiniLM, WordLlama, load_encoder, unit
 from course_lib.service.knowledge.model import ModelError
 from course_lib.service.knowledge.stored import StoredVectors, write
+from course_lib.service.model_replies import models
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +44,7 @@ class Lengths:
 
     name = "lengths"
     dimensions = 2
+    stands_in = ""
 
     def __init__(self):
         self.asked = Counter()
@@ -82,6 +86,22 @@ def test_a_long_text_is_read_up_to_256_tokens(minilm):
     assert np.array_equal(whole, more)
 
 
+def test_the_loop_runs_on_while_a_huge_text_is_cut_into_tokens(minilm):
+    """The tokenizer lets go of the GIL: no gap is nearly as long as its work."""
+
+    async def main():
+        work = asyncio.create_task(asyncio.to_thread(minilm.encode, "a" * 1_000_000))
+        looks = [time.perf_counter()]
+        while not work.done():
+            await asyncio.sleep(0.001)
+            looks.append(time.perf_counter())
+        return looks
+
+    looks = asyncio.run(main())
+    gaps = [late - early for early, late in itertools.pairwise(looks)]
+    assert max(gaps) < (looks[-1] - looks[0]) / 2
+
+
 def test_the_vectors_made_in_advance_are_those_of_the_handbook(minilm, handbook):
     """Every passage has one, and a sample is what the model gives now.
 
@@ -102,6 +122,15 @@ def test_vectors_of_another_model_or_text_are_not_found(tmp_path, lengths):
     assert StoredVectors("lengths", path).get("four") == pytest.approx(unit([4, 1]), abs=1e-3)
     assert StoredVectors("lengths", path).get("five") is None
     assert StoredVectors("another", path).get("four") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06" + bytes(18)])
+def test_vectors_that_cannot_be_read_are_made_when_asked_for(tmp_path, caplog, content):
+    """They only save time: a broken file is a warning, no failure of all that needs vectors."""
+    path = tmp_path / "vectors.npz"
+    path.write_bytes(content)
+    assert StoredVectors("lengths", path).get("four") is None
+    assert "vectors.npz cannot be read" in caplog.text
 
 
 def test_the_fallback_leaves_the_root_logger_alone():
@@ -126,10 +155,12 @@ def missing():
 
 
 def test_the_next_model_stands_in_and_the_log_says_why(lengths, caplog):
-    """With what to install."""
+    """With what to install, as does the list of models."""
     with caplog.at_level(logging.WARNING):
         assert load_encoder((missing, lambda: lengths)) is lengths
     assert "embeddings come from lengths: A is not installed: pip install a." in caplog.text
+    listed = models(lengths, "")["data"][1]
+    assert listed["description"].endswith("It stands in: A is not installed: pip install a.")
 
 
 def test_without_any_model_the_error_names_all():
@@ -138,15 +169,25 @@ def test_without_any_model_the_error_names_all():
         load_encoder((missing, missing))
 
 
-@pytest.mark.parametrize("kind", [MiniLM, WordLlama])
-def test_a_missing_package_is_named(kind, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "package"),
+    [(MiniLM, "onnxruntime"), (MiniLM, "tokenizers"), (WordLlama, "wordllama")],
+)
+def test_a_missing_package_is_named(kind, package, monkeypatch):
     """The error says what to install."""
-    if kind is MiniLM:
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    else:
-        monkeypatch.setattr(encoders, "find_spec", lambda _: None)
-    with pytest.raises(ModelError, match="is not installed: pip install"):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModelError, match=rf"cannot be loaded \(.*{package}.*\): pip install"):
         kind()
+
+
+def test_whatever_is_wrong_with_a_model_lets_the_next_one_stand_in(lengths, monkeypatch, tmp_path):
+    """A tokenizer that is not there, a package that fails when it is imported."""
+    monkeypatch.setattr(encoders, "TOKENIZER", tmp_path / "none.json")
+    tmp_path.joinpath("wordllama.py").write_text("raise RuntimeError('built for another numpy')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wordllama", raising=False)
+    assert load_encoder((MiniLM, WordLlama, lambda: lengths)) is lengths
+    assert re.search("MiniLM cannot be loaded .*wordllama cannot be loaded", lengths.stands_in)
 
 
 def embed(model, *requests):
@@ -254,6 +295,21 @@ def test_memory_is_bounded(lengths, monkeypatch):
     assert lengths.asked == {"a": 1, "bb": 2, "ccc": 1, "dddd": 1}
 
 
+def test_texts_themselves_are_not_kept(lengths):
+    """Ten thousand long ones would fill the memory; their vectors are small."""
+    text = "x" * 100_000 + str(id(lengths))
+    before = sys.getrefcount(text)
+
+    async def main():
+        service = Embedder(lambda: lengths)
+        await service.embed([text])
+        await service.embed([text])
+        lengths.asked.clear()
+        return sys.getrefcount(text)
+
+    assert asyncio.run(main()) == before
+
+
 def test_a_missing_model_is_reported_to_every_request():
     """The model is looked for once."""
     looked = []
@@ -264,7 +320,7 @@ def test_a_missing_model_is_reported_to_every_request():
 
     async def main():
         service = Embedder(load)
-        calls = starmap(service.embed, [(["a"],), (["b"],)])
+        calls = itertools.starmap(service.embed, [(["a"],), (["b"],)])
         return await asyncio.gather(service.model(), *calls, return_exceptions=True)
 
     assert [type(each) for each in asyncio.run(main())] == [ModelError] * 3

@@ -19,13 +19,14 @@ from course_lib.service import (
     RateLimit,
     TokenLimit,
 )
+from course_lib.service import model_replies as replies
 from course_lib.service.app import App
 from course_lib.service.engine import Engine
 from course_lib.service.knowledge.corpus import Passage
 from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.lexical import LexicalIndex
 from course_lib.service.knowledge.model import ModelError
-from course_lib.service.model_requests import LONGEST_ANSWER, LONGEST_PROMPT
+from course_lib.service.model_requests import LONGEST_ANSWER, LONGEST_PROMPT, EmbeddingRequest
 
 CHAT = "/v1/chat/completions"
 BUCKET = (
@@ -130,6 +131,39 @@ def test_an_answer_is_cut_where_asked(provider):
         (choice,) = chat(provider, **{name: 3})[1]["choices"]
         assert choice["message"]["content"] == "A token bucket"
         assert choice["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("stop", "left"),
+    [
+        (" refilled", "A token bucket holds at most a number of tokens. It is"),
+        (["zebra", "."], "A token bucket holds at most a number of tokens"),
+        (["rate", "bucket holds"], "A token"),
+        ([], ANSWER),
+    ],
+)
+def test_an_answer_ends_before_the_first_of_its_stops(provider, stop, left):
+    """Whole and streamed, with the tokens that are left."""
+    answer = chat(provider, stop=stop)[1]
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] == left
+    assert choice["finish_reason"] == "stop"
+    events = stream(provider, stop=stop, stream_options={"include_usage": True})
+    pieces = [each["delta"].get("content", "") for event in events for each in event["choices"]]
+    assert "".join(pieces) == choice["message"]["content"]
+    assert events[-1]["usage"] == answer["usage"]
+
+
+def test_an_answer_that_stops_before_it_begins_is_empty(provider):
+    """It has taken the time to its first token, whole or streamed."""
+    generation = Generation(first_token=0.1, tokens_per_second=200)
+    provider.configure(path=CHAT, generation=generation)
+    answer = chat(provider, stop="A token")[1]
+    assert answer["choices"][0]["message"]["content"] == ""
+    assert answer["usage"]["completion_tokens"] == 0
+    assert len(stream(provider, stop="A token")) == 2
+    for call in provider.ledger().calls:
+        assert call.end - call.start >= 0.1
 
 
 def test_a_stream_is_the_same_answer_in_pieces(provider):
@@ -248,6 +282,9 @@ def test_the_models_are_listed_and_say_what_they_are(provider):
 
 
 MANY = ["a"] * 2049
+ASKED = {"messages": [{"role": "user", "content": "a"}]}
+TEXT = {"type": "text", "text": "What is it?"}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:"}}
 
 
 @pytest.mark.parametrize(
@@ -263,20 +300,38 @@ MANY = ["a"] * 2049
         ("/v1/embeddings", {"input": [[1, 2]]}, "check_embedding_ctx_length=False"),
         ("/v1/embeddings", {"input": [1, 2]}, "check_embedding_ctx_length=False"),
         ("/v1/embeddings", {"input": MANY}, "input has 2049 texts: at most 2048"),
+        ("/v1/embeddings", {"input": [None]}, r"input[0] is empty or not a text"),
         ("/v1/embeddings", {"input": "a", "encoding_format": "int8"}, "encoding_format='int8'"),
+        (
+            "/v1/embeddings",
+            {"input": "a", "encoding_format": ["float"]},
+            "encoding_format=['float']",
+        ),
         ("/v1/embeddings", {"input": "a", "dimensions": 256}, "dimensions=256: all-MiniLM"),
         ("/v1/embeddings", {"input": "a", "dimensions": 0}, "dimensions=0: a whole number"),
         ("/rerank", {"documents": ["a"]}, "query is missing or empty"),
         ("/rerank", {"query": "a"}, "documents is missing or empty"),
         ("/rerank", {"query": "a", "documents": [{"title": "b"}]}, r"documents[0] is empty"),
+        ("/rerank", {"query": "a", "documents": ["b"] * 1001}, "1001 texts: at most 1000"),
         ("/rerank", {"query": "a", "documents": ["b"], "top_n": 0}, "top_n=0"),
         (CHAT, {}, "messages is missing or empty"),
         (CHAT, {"messages": ["a"]}, "messages[0] is not {'role'"),
         (CHAT, {"messages": [{"role": "user", "content": None}]}, "messages[0] is not"),
         (CHAT, {"messages": [{"role": "user", "content": "\udc00"}]}, "messages[0] is not"),
         (CHAT, {"messages": [{"role": "system", "content": "a"}]}, "no message has the role"),
-        (CHAT, {"messages": [{"role": "user", "content": "a"}], "n": 2}, "n=2: one answer"),
-        (CHAT, {"messages": [{"role": "user", "content": "a"}], "max_tokens": "x"}, "max_tokens="),
+        (CHAT, {"messages": [{"role": "user", "content": []}]}, "messages[0] is not"),
+        (
+            CHAT,
+            {"messages": [{"role": "user", "content": [PICTURE, TEXT]}]},
+            "with a text as content",
+        ),
+        (CHAT, ASKED | {"n": 2}, "n=2: one answer"),
+        (CHAT, ASKED | {"n": [2]}, "n=[2]: one answer"),
+        (CHAT, ASKED | {"stream": "yes"}, "stream='yes': true or false"),
+        (CHAT, ASKED | {"stop": 7}, "stop=7: a text or a list of texts"),
+        (CHAT, ASKED | {"stop": ["a", ""]}, "stop=['a', '']: a text or a list of texts"),
+        (CHAT, ASKED | {"stop": list("abcde")}, "stop has 5 texts: at most 4"),
+        (CHAT, ASKED | {"max_tokens": "x"}, "max_tokens="),
         (CHAT, {"messages": [{"role": "user", "content": "a " * 9000}]}, "9000 tokens: at most"),
     ],
 )
@@ -288,6 +343,51 @@ def test_a_request_that_does_not_fit_is_refused_with_a_reason(provider, path, da
     assert reason in answer["error"]["message"]
     assert [call.status for call in provider.ledger().path(path).calls] == [400]
     assert provider.ledger().peak_in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/v1/embeddings", "input"), ("/rerank", "query"), (CHAT, "messages")]
+)
+@pytest.mark.parametrize("space", [" ", "\n"])
+def test_a_text_that_is_nearly_all_space_is_read_at_once(provider, path, field, space):
+    """Nothing on the loop takes time with the square of a text's length."""
+    texts = [f"queue{space * 500_000}", f"queue{space * 500_000}?"]
+    for text in texts:
+        data = {"documents": ["a"], field: text}
+        if path == CHAT:
+            data[field] = [{"role": "user", "content": text}]
+        assert post(provider, path, data)[0] == 200
+
+
+def test_a_refusal_does_not_repeat_all_that_was_sent(provider):
+    """A value that does not fit is shown in short."""
+    for field in ("dimensions", "encoding_format"):
+        _, answer = post(provider, "/v1/embeddings", {"input": "a", field: "x" * 100_000})
+        assert len(answer["error"]["message"]) < 200
+
+
+def test_vectors_are_written_a_few_at_a_time():
+    """Between them the loop has its turns."""
+    vectors = np.ones((200, 384), dtype=np.float32)
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        counting = asyncio.create_task(count())
+        body = await replies.embeddings(EmbeddingRequest((), False, None, 7), "m", vectors)
+        counting.cancel()
+        return json.loads(body)
+
+    answer = asyncio.run(main())
+    assert [each["index"] for each in answer["data"]] == list(range(200))
+    assert (answer["object"], answer["model"]) == ("list", "m")
+    assert answer["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
+    assert turns >= 200 // replies.AT_ONCE
 
 
 def test_a_long_prompt_is_answered_within_the_limits(provider):

@@ -1,6 +1,7 @@
 """Vectors for requests: computed on threads, remembered, each text once."""
 
 import asyncio
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ from course_lib.service.knowledge.stored import StoredVectors
 __all__ = ["Embedder"]
 
 KEPT: Final = 8_192
-"""Texts whose vectors are remembered: 12 MB of them."""
+"""Texts whose vectors are remembered, under a hash of the text: 13 MB, however long texts are."""
 
 MOST_THREADS: Final = 4
 
@@ -40,7 +41,7 @@ class Embedder:
         self._threads = min(MOST_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="embedding")
         self._loading: asyncio.Future[tuple[Encoder, StoredVectors]] | None = None
-        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
         self._busy: dict[str, asyncio.Future[Vector]] = {}
 
     async def model(self) -> Encoder:
@@ -79,10 +80,11 @@ class Embedder:
         return np.array(rows, dtype=np.float32).reshape(len(texts), encoder.dimensions)
 
     def _known(self, text: str, stored: StoredVectors) -> Vector | None:
-        vector = self._vectors.get(text)
+        key = _key(text)
+        vector = self._vectors.get(key)
         if vector is None:
             return stored.get(text)
-        self._vectors.move_to_end(text)
+        self._vectors.move_to_end(key)
         return vector
 
     async def _compute(
@@ -103,6 +105,10 @@ class Embedder:
         del self._busy[text]
         if vector.cancelled() or vector.exception():
             return
-        self._vectors[text] = vector.result()
+        self._vectors[_key(text)] = vector.result()
         if len(self._vectors) > KEPT:
             self._vectors.popitem(last=False)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

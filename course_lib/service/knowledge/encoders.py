@@ -6,10 +6,10 @@ this machine, from files that a package brought along; nothing is downloaded.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -36,10 +36,12 @@ class Encoder(Protocol):
     Attributes:
         name: What the model is called, in answers and in the list of models.
         dimensions: Numbers in a vector.
+        stands_in: Why a better model could not be loaded; "" if there is none.
     """
 
     name: str
     dimensions: int
+    stands_in: str
 
     def encode(self, text: str) -> Vector:
         """Return the vector of a text, of shape `(dimensions,)`."""
@@ -58,28 +60,19 @@ class MiniLM:
 
     name = "all-MiniLM-L6-v2-int8"
     dimensions = 384
+    stands_in = ""
 
     def __init__(self) -> None:
         path = verify()
-        try:
-            onnxruntime: Any = import_module("onnxruntime")  # 0.2 s: only where it is used
-            from tokenizers import Tokenizer  # noqa: PLC0415
-        except ImportError as error:
-            raise ModelError(
-                f"{error.name} is not installed: pip install -r requirements.lock"
-            ) from error
-        self._tokenizer = Tokenizer.from_file(str(TOKENIZER))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(LONGEST)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # callers bring threads
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        with _loading("MiniLM", "pip install -r requirements.lock"):
+            self._tokenizer = _tokenizer(TOKENIZER)
+            self._session = _session(path)
 
     def encode(self, text: str) -> Vector:
         """Return the vector of a text, of shape `(384,)`."""
-        ids = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)
+        # As a batch of one: `encode` would hold the GIL while it reads all of a long text.
+        (encoding,) = self._tokenizer.encode_batch([text])
+        ids = np.array([encoding.ids], dtype=np.int64)
         feeds = {
             "input_ids": ids,
             "attention_mask": np.ones_like(ids),
@@ -89,20 +82,35 @@ class MiniLM:
         return unit(states[0].mean(axis=0))
 
 
+def _tokenizer(path: Path) -> Any:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # callers bring threads
+    tokenizers: Any = import_module("tokenizers")
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(LONGEST)
+    return tokenizer
+
+
+def _session(path: Path) -> Any:
+    onnxruntime: Any = import_module("onnxruntime")  # 0.2 s: only where it is used
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # callers bring threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class WordLlama:
     """Static vectors of words, averaged: the fallback.
 
     Raises:
-        ModelError: The package is not installed.
+        ModelError: The package is missing or not as expected.
     """
 
     name = "wordllama-256"
     dimensions = 256
+    stands_in = ""
 
     def __init__(self) -> None:
-        if find_spec("wordllama") is None:
-            raise ModelError("wordllama is not installed: pip install 'wordllama>=0.4'")
-        with _root_logger_kept():
+        with _loading("wordllama", "pip install 'wordllama>=0.4'"), _root_logger_kept():
             wordllama: Any = import_module("wordllama")
             folder = Path(wordllama.__file__).parent  # holds the weights: nothing to download
             self._model: Any = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
@@ -120,7 +128,7 @@ def unit(vector: Any) -> Vector:
 
 
 def load_encoder(kinds: tuple[Callable[[], Encoder], ...] = (MiniLM, WordLlama)) -> Encoder:
-    """Return the first model that can be loaded; say in the log why, if it is not the first.
+    """Return the first model that can be loaded; if it is not the first, it and the log say why.
 
     Raises:
         ModelError: There is none; the message has the reason of each, and what to install.
@@ -133,9 +141,19 @@ def load_encoder(kinds: tuple[Callable[[], Encoder], ...] = (MiniLM, WordLlama))
             reasons.append(str(error))
             continue
         if reasons:
-            log.warning("embeddings come from %s: %s", encoder.name, " ".join(reasons))
+            encoder.stands_in = " ".join(reasons)
+            log.warning("embeddings come from %s: %s", encoder.name, encoder.stands_in)
         return encoder
     raise ModelError(f"there is no embedding model. {' Or: '.join(reasons)}")
+
+
+@contextmanager
+def _loading(what: str, remedy: str) -> Iterator[None]:
+    """Say what to do about whatever goes wrong while a model is loaded."""
+    try:
+        yield
+    except Exception as error:  # packages of others: anything from ImportError to their own
+        raise ModelError(f"{what} cannot be loaded ({error}): {remedy}") from error
 
 
 @contextmanager

@@ -7,9 +7,11 @@ model and text, so that a passage that was edited is simply not found, and encod
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,9 +21,11 @@ __all__ = ["STORED", "StoredVectors", "write"]
 
 STORED: Final = Path(__file__).parent / "minilm" / "passages.npz"
 
+log = logging.getLogger(__name__)
+
 
 class StoredVectors:
-    """Vectors by text, read from a file; none if it is not there.
+    """Vectors by text, read from a file; none if it is not there or not readable.
 
     Args:
         model: Name of the model that they have to be of.
@@ -31,11 +35,12 @@ class StoredVectors:
     def __init__(self, model: str, path: Path = STORED) -> None:
         self._model = model
         self._vectors: dict[bytes, Vector] = {}
-        if path.exists():
-            with np.load(path, allow_pickle=False) as file:
-                keys, vectors = file["keys"], file["vectors"]
-            for key, vector in zip(keys, vectors, strict=True):
-                self._vectors[key.tobytes()] = unit(vector)
+        try:
+            self._vectors.update(_read(path))
+        except FileNotFoundError:
+            pass
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            log.warning("%s cannot be read (%s): vectors are made when asked for", path, error)
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -43,6 +48,12 @@ class StoredVectors:
     def get(self, text: str) -> Vector | None:
         """Return the vector of a text, or None."""
         return self._vectors.get(_key(self._model, text)) if self._vectors else None
+
+
+def _read(path: Path) -> dict[bytes, Vector]:
+    with np.load(path, allow_pickle=False) as file:
+        keys, vectors = file["keys"], file["vectors"]
+    return {key.tobytes(): unit(vector) for key, vector in zip(keys, vectors, strict=True)}
 
 
 def write(encoder: Encoder, texts: Sequence[str], path: Path = STORED) -> None:
