@@ -165,14 +165,22 @@ def _messages(given: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _message(number: int, given: Any) -> tuple[str, str]:
-    """Return role and text; of a content in parts, the texts one after the other."""
-    if isinstance(given, Mapping) and isinstance(given.get("role"), str):
+    """Return role and text; of a content in parts, the texts one after the other.
+
+    Only a user has to say something: instructions may be empty, and so is a call of a tool.
+    """
+    if isinstance(given, Mapping) and isinstance(role := given.get("role"), str):
         content = given.get("content")
+        if content is None and role == "assistant":
+            return role, ""
         parts = content if isinstance(content, list) else [content]
-        texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
-        text = "\n\n".join(each for each in texts if isinstance(each, str))
-        if _is_text(text) and all(isinstance(each, str) for each in texts):  # no picture, no sound
-            return given["role"], text
+        texts: list[Any] = [
+            part.get("text") if isinstance(part, Mapping) else part for part in parts
+        ]
+        if texts and all(map(_is_unicode, texts)):  # no picture, no sound
+            text = "\n\n".join(texts)
+            if role != "user" or text.strip():
+                return role, text
     raise _bad(f"messages[{number}] is not {{'role': ..., 'content': ...}} with a text as content")
 
 
@@ -189,7 +197,11 @@ def _texts(name: str, texts: Any, *, most: int) -> tuple[str, ...]:
 
 def _is_text(value: Any) -> TypeGuard[str]:
     """Whether it is a string with something in it, that UTF-8 can carry."""
-    if not isinstance(value, str) or not value.strip():
+    return _is_unicode(value) and bool(value.strip())
+
+
+def _is_unicode(value: Any) -> TypeGuard[str]:
+    if not isinstance(value, str):
         return False
     try:
         value.encode()

@@ -125,6 +125,21 @@ def test_content_may_come_in_parts(provider):
     assert "[bucket]" in chat(provider, parts)[1]["choices"][0]["message"]["content"]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "system", "content": ""},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": None, "tool_calls": []},
+    ],
+)
+def test_only_a_user_has_to_say_something(provider, message):
+    """Empty instructions, and answers that were calls of a tool, are part of real conversations."""
+    asked = [message, {"role": "user", "content": PROMPT}]
+    status, answer = post(provider, CHAT, {"messages": asked})
+    assert (status, answer["choices"][0]["message"]["content"]) == (200, ANSWER)
+
+
 def test_an_answer_is_cut_where_asked(provider):
     """And says that it was; both names of the field are known."""
     for name in ("max_tokens", "max_completion_tokens"):
