@@ -61,7 +61,7 @@ async def open_index(
 
     With `text`, a document is found by something shorter than itself, and returned whole: a summary
     is closer to a question than a passage that says much else, and sooner embedded. The file then
-    keeps these texts, not the documents.
+    keeps these texts in place of the documents' own, and is compared with them.
 
     Reading, writing and comparing are done in a thread.
 
