@@ -52,6 +52,13 @@ def test_a_file_is_a_topic_and_a_heading_a_passage(tmp_path):
     )
 
 
+def test_a_line_that_begins_with_a_figure_is_no_list(tmp_path):
+    """A number with a decimal point at the start of a line: the paragraph is joined like others."""
+    text = "# T\n\n## A {#a}\n\nat most\n0.5 of it\n\n1. one\n2. two\n"
+    tmp_path.joinpath("t.md").write_text(text, encoding="utf-8")
+    assert load_passages(tmp_path)[0].text == "at most 0.5 of it\n\n1. one\n2. two"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -110,7 +110,7 @@ def _unwrapped(text: str) -> str:
     blocks = re.split(r"\n\s*\n", text.strip())
     return "\n\n".join(
         block
-        if re.search(r"^\s*([-*+|>]|\d+\.|```| {4})", block, flags=re.MULTILINE)
+        if re.search(r"^\s*([-*+|>]|\d+\.\s|```| {4})", block, flags=re.MULTILINE)
         else " ".join(block.split("\n"))
         for block in blocks
     )
