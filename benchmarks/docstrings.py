@@ -22,7 +22,6 @@ from course_lib import service
 from course_lib.lab.table import Table
 from course_lib.rag import (
     MatrixVectorStore,
-    Question,
     RagAnswer,
     RagPipeline,
     RagSettings,
@@ -32,7 +31,7 @@ from course_lib.rag import (
     open_index,
     read_questions,
 )
-from course_lib.rag.quality import cited
+from course_lib.rag.quality import cites_rightly
 
 K = 5
 DEPTH = 10  # results of a search, for nDCG@10
@@ -90,14 +89,21 @@ def calls(provider: service.Provider) -> int:
     return provider.ledger().path(EMBEDDINGS).requests
 
 
-async def indexed(provider: service.Provider, folder: Path) -> MatrixVectorStore:
-    """Print what it takes to index everything, and to open the index again; return it."""
+def read() -> list[Document]:
+    """Print what it takes to read all docstrings; return them."""
     start = time.perf_counter()
     documents = load_docstrings(sys.stdlib_module_names)
     seconds = time.perf_counter() - start
     size = sum(len(each.page_content) for each in documents) / 1e6
-    short = sum(len(name_and_summary(each)) for each in documents) / 1e6
     print(f"{len(documents):,} passages, {size:.1f} MB, read in {seconds:.1f} s")
+    return documents
+
+
+async def indexed(
+    provider: service.Provider, documents: list[Document], folder: Path
+) -> MatrixVectorStore:
+    """Print what it takes to index everything, and to open the index again; return it."""
+    short = sum(len(name_and_summary(each)) for each in documents) / 1e6
     embedding = embeddings(provider)
     _, seconds = await opened(documents, embedding, folder)
     rate, kept = len(documents) / seconds, bytes_in(folder) / 1e6
@@ -128,26 +134,20 @@ async def searched(store: MatrixVectorStore) -> None:
     say(f"{right} of {len(QUESTIONS)} find a right source among {K}", share >= LEAST_SHARE)
 
 
-async def answered(url: str, store: MatrixVectorStore) -> None:
+async def answered(url: str, store: MatrixVectorStore, ids: set[str]) -> None:
     """Print how many answers cite a right source, in each way, and ten of them."""
     asked = [question.text for question in QUESTIONS]
     right: dict[str, list[RagAnswer]] = {}
     for way, settings in WAYS.items():
         async with RagPipeline(url, store=store, settings=settings, chat="lean") as pipeline:
             pairs = zip(await pipeline.batch_rag(asked), QUESTIONS, strict=True)
-            right[way] = [answer for answer, each in pairs if cites_rightly(answer, each, store)]
+            right[way] = [answer for answer, each in pairs if cites_rightly(answer.text, each, ids)]
     rows = [[way, f"{len(answers)} of {len(asked)}"] for way, answers in right.items()]
     print(f"\n{Table(['answered from', 'cite a right source'], rows)}\n")
     for answer in right[BEST][:LEAST_ANSWERS]:
         print(f"{answer.question}\n{textwrap.indent(shortened(answer), '    ')}")
     count = len(right[BEST])
     say(f"{count} of {len(asked)} answers cite a right source", count >= LEAST_ANSWERS)
-
-
-def cites_rightly(answer: RagAnswer, question: Question, store: MatrixVectorStore) -> bool:
-    """Whether at least one passage is cited, and only right ones; brackets in quoted code are none."""
-    names = {each.id for each in store.get_by_ids(cited(answer.text))}
-    return bool(names) and names <= set(question.relevant)
 
 
 def shortened(answer: RagAnswer) -> str:
@@ -161,9 +161,10 @@ def say(claim: str, holds: bool) -> None:  # noqa: FBT001 - a verdict
 
 
 async def run(provider: service.Provider, folder: Path) -> None:
-    store = await indexed(provider, folder)
+    documents = await asyncio.to_thread(read)
+    store = await indexed(provider, documents, folder)
     await searched(store)
-    await answered(provider.url, store)
+    await answered(provider.url, store, {str(each.id) for each in documents})
 
 
 def main() -> None:

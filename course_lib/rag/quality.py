@@ -169,17 +169,29 @@ def answers_rightly(answer: str | None, question: Question) -> bool:
     return any(_plain(phrase) in said for phrase in question.answers)
 
 
-def cited(answer: str | None) -> tuple[str, ...]:
+def cited(answer: str | None, among: Collection[str] | None = None) -> tuple[str, ...]:
     """Return the ids that an answer cites in square brackets, as in "... [little-law]", each once.
 
     Brackets behind a letter or digit (`x[0]`) and those of Markdown links are no citations.
+
+    Args:
+        answer: Its text; None for one that failed.
+        among: Ids that there are, where answers quote code: `f(x)[1:]` looks like a citation. What
+            is none of them is passed over, an id that was made up, too.
     """
-    return tuple(dict.fromkeys(each.strip() for each in _CITATION.findall(answer or "")))
+    found = dict.fromkeys(each.strip() for each in _CITATION.findall(answer or ""))
+    return tuple(each for each in found if among is None or each in among)
 
 
-def cites_rightly(answer: str | None, question: Question) -> bool:
-    """Return whether an answer cites at least one passage, and only such as answer the question."""
-    return bool(cited(answer)) and set(cited(answer)) <= set(question.relevant)
+def cites_rightly(
+    answer: str | None, question: Question, among: Collection[str] | None = None
+) -> bool:
+    """Return whether an answer cites at least one passage, and only such as answer the question.
+
+    Arguments as for `cited`.
+    """
+    ids = cited(answer, among)
+    return bool(ids) and set(ids) <= set(question.relevant)
 
 
 def answer_quality(answers: Sequence[str | None], questions: Sequence[Question]) -> AnswerQuality:

@@ -177,6 +177,18 @@ def test_citations_are_right_if_all_answer_the_question(answer, ids, right):
     assert quality.cites_rightly(answer, QUESTION) is right
 
 
+def test_brackets_of_quoted_code_are_no_citations_where_the_ids_are_known():
+    """Only a name that there is counts; without a list of them, all brackets do."""
+    answer = "Take sorted(x)[:n], or median([1, 3]) [relevant-id] [another]"
+    known = {"relevant-id", "another"}
+    question = Question("q", ("relevant-id", "another"))
+    assert quality.cited(answer, known) == ("relevant-id", "another")
+    assert quality.cites_rightly(answer, question, known)
+    assert not quality.cites_rightly(answer, question)
+    assert not quality.cites_rightly(answer, Question("q", ("another",)), known)
+    assert not quality.cites_rightly("sorted(x)[:n]", question, known)
+
+
 def test_accuracies_are_shares():
     """Answers are judged where one is known, citations everywhere."""
     questions = [

@@ -86,9 +86,9 @@ def timeline(
 def _draw_calls(axes: Axes, calls: Sequence[Interval], placed: Sequence[int], zero: float) -> None:
     height = FULL if max(placed) else SLIM
     # An edge of their own colour keeps failures in sight: a refusal takes no time at all.
-    for wanted, colour, edge, label in (
-        (True, BLUE, "white", "answered"),
-        (False, RED, RED, "no good answer"),
+    for wanted, colour, edge, width, label in (
+        (True, BLUE, "white", 0.5, "answered"),
+        (False, RED, RED, 3, "no good answer"),
     ):
         chosen = [i for i, call in enumerate(calls) if _answered(call) is wanted]
         if chosen:
@@ -99,7 +99,7 @@ def _draw_calls(axes: Axes, calls: Sequence[Interval], placed: Sequence[int], ze
                 height=height,
                 color=colour,
                 edgecolor=edge,
-                linewidth=0.5 if wanted else 3,
+                linewidth=width,
                 label=label,
             )
 
