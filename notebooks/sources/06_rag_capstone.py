@@ -51,8 +51,7 @@ from course_lib.errors import Unavailable
 from course_lib.lab import VirtualProvider, exercise, plots, predict, simulate
 from course_lib.lab.exercises.rag import Budgets, accept, before_and_after
 from course_lib.monitoring import PerformanceMonitor
-from course_lib.rag.scale_out import RedisTokenBucket, running_server
-from course_lib.rag.scale_out.workers import Workers
+from course_lib.rag.scale_out import RedisTokenBucket, Workers, running_server
 from course_lib.rate_limiting import Gate, TokenBucket, limited
 from course_lib.service.knowledge.corpus import load_passages
 
@@ -280,9 +279,8 @@ batches.reveal(simulate(embedded).value)
 # %%
 async def index(client):
     documents = [Document(passage.text, id=passage.id) for passage in load_passages()]
-    store = rag.MatrixVectorStore(
-        DeterministicFakeEmbedding(size=384)
-    )  # vectors come from the provider
+    # The fake is never asked: the vectors are the provider's.
+    store = rag.MatrixVectorStore(DeterministicFakeEmbedding(size=384))
     vectors = await client.embed([document.page_content for document in documents])
     store.add_vectors(documents, vectors)
     return store
@@ -772,17 +770,20 @@ await exercise("6.3").check(remembered)
 # %% [markdown]
 # ## Under fire
 #
-# Three hundred questions, and a bad day: one call in twenty fails, some connections are cut, some calls hang, and the chat endpoint refuses what comes too fast. Each question has a budget of time; when it runs short, the reranking goes first, then passages, then length. Answers are not kept, so that every question makes its calls.
+# Five hundred questions, and while they are under way a bad day begins: one call in twenty fails, some connections are cut, some calls hang, and the chat endpoint refuses what comes too fast. Each question has a budget of time; when it runs short, the reranking goes first, then passages, then length. Answers are not kept, so that every question makes its calls.
+
 
 # %%
+def day(faults=None, rate_limit=None):
+    return {
+        "/search": ms(10, faults=faults),
+        "/rerank": ms(40, slots=8, faults=faults),
+        CHAT: ms(0, slots=16, generation=WRITES, faults=faults, rate_limit=rate_limit),
+    }
+
+
 FAULTS = service.Faults(error=0.05, drop=0.02, hang=0.01, seed=7)
-BAD_DAY = {
-    "/search": ms(10, faults=FAULTS),
-    "/rerank": ms(40, slots=8, faults=FAULTS),
-    CHAT: ms(
-        0, slots=16, generation=WRITES, faults=FAULTS, rate_limit=service.RateLimit(150, burst=40)
-    ),
-}
+BAD_DAY = day(FAULTS, service.RateLimit(150, burst=40))
 PATIENT = rag.RagSettings(cached=("retrieve",), timeout=0.7, attempts=6, budget=1.2)
 
 
@@ -791,12 +792,15 @@ async def storm(monitor):
     gates = {"rerank": Gate(concurrency=8), "generate": Gate(concurrency=16)}
     options = {"chat": "lean", "monitor": monitor, "gates": gates, "settings": PATIENT}
     async with rag.RagPipeline(provider.url, **options) as pipeline:
-        return await pipeline.batch_rag(LOAD * 3, limit=100)
+        asking = asyncio.create_task(pipeline.batch_rag(LOAD * 5, limit=100))
+        await asyncio.sleep(0.3)  # some are answered already
+        await asyncio.to_thread(provider.configure, endpoints=BAD_DAY)
+        return await asking
 
 
 # %%
 monitor.reset()
-provider.configure(endpoints=BAD_DAY)
+provider.configure(endpoints=day())
 try:
     fire = await lab.measure(lambda: storm(monitor), provider=provider)
 finally:
@@ -808,7 +812,7 @@ lost = [answer for answer in answers if not answer.ok and not answer.error.reaso
 right_or_reason = [not answer.ok or bool(answer.text) for answer in answers]
 print(f"{len(answers)} answers or reasons, {len(lost)} lost")
 print("some were tried again:", any(answer.retries for answer in answers))
-p99 = sorted(answer.seconds for answer in answers)[-4]
+p99 = sorted(answer.seconds for answer in answers)[-6]
 print(f"p99 {p99:.1f} s; the budget was {PATIENT.budget:g} s")
 
 # %% [markdown]
@@ -825,8 +829,8 @@ tallies = {stage: fire.ledger.path(path).requests for stage, path in paths.items
 done = {stage: seen[stage].count - seen[stage].cancelled for stage in paths}
 agree = all(done[stage] <= tallies[stage] <= seen[stage].count for stage in paths)
 print("client and provider agree on what was not broken off:", agree)
-assert all(right_or_reason) and len(answers) == 300 and fire.ledger.errors > 0
-assert sum(answer.ok for answer in answers) > 100
+assert all(right_or_reason) and len(answers) == 500 and fire.ledger.errors > 0
+assert sum(answer.ok for answer in answers) > 200
 
 # %% [markdown]
 # What a budget breaks off may not have reached the provider yet: so the client may count more, by as many as it has cancelled.
@@ -1023,7 +1027,7 @@ print(f"start and all: {(starting + elsewhere) / alone.seconds:.1f}x as long")
 assert starting + elsewhere > alone.seconds
 
 # %% [markdown]
-# Workers pay where this process is busy all the time, for minutes: `make bench` shows two of them with a client that takes milliseconds of CPU for each call. For what waits, one event loop is enough.
+# Workers pay where this process is busy all the time, and for longer than they take to start: `make bench` shows two of them with a client that takes milliseconds of CPU for each call. For what waits, one event loop is enough.
 #
 # ## Checklist
 
@@ -1035,7 +1039,7 @@ lab.checklist(
         "What was asked before makes no call": again.calls == 0,
         "A hundred equal questions make one call of each kind": set(asked.values()) == {1},
         "Quality was measured, not assumed": quality["vectors"].mrr > quality["words"].mrr,
-        "Under fire, nothing was lost": not lost and len(answers) == 300,
+        "Under fire, nothing was lost": not lost and len(answers) == 500,
         "Client and provider agree on every call that was not broken off": agree,
         "One limit holds for two processes": spread_out["one in Redis"][1] == 0,
     }
