@@ -14,10 +14,10 @@ HEAVY = ("matplotlib", "onnxruntime", "langchain_openai", "IPython")
 # What each part may import of the package, itself apart. A part without a line may import all.
 MAY_IMPORT = {
     "errors": set(),
-    "timer": set(),
+    "clock": set(),
     "service": set(),
-    **{name: {"errors", "timer"} for name in SCENARIOS},
-    "rag": {"errors", "timer", *SCENARIOS},
+    **{name: {"errors", "clock"} for name in SCENARIOS},
+    "rag": {"errors", "clock", *SCENARIOS},
 }
 
 
@@ -60,7 +60,7 @@ def violations(package: Path) -> list[str]:
 
 
 def test_imports_follow_the_arrows():
-    """The service imports nothing of the package, scenarios only errors and timer, none the bench."""
+    """The service imports nothing of the package, scenarios only the ground floor, none the bench."""
     assert violations(PACKAGE) == []
 
 
@@ -74,7 +74,7 @@ def test_imports_follow_the_arrows():
         ("async_batch/client.py", "from course_lib.service.app import App"),
         ("monitoring.py", "def plot():\n    from matplotlib import pyplot"),
         ("errors.py", "from course_lib.async_batch import client"),
-        ("timer.py", "from course_lib.errors import ServiceError"),
+        ("clock.py", "from course_lib.errors import ServiceError"),
     ],
 )
 def test_an_import_against_the_arrows_is_found(tmp_path, file, line):
@@ -93,7 +93,7 @@ def test_an_import_against_the_arrows_is_found(tmp_path, file, line):
     [
         ("service/app.py", "from . import other\nfrom course_lib.service import other"),
         ("async_batch.py", "from course_lib.errors import ServiceError\nimport asyncio"),
-        ("caching.py", "from course_lib.timer import timer_of"),
+        ("caching.py", "from course_lib.clock import timer_of"),
         ("lab/plots.py", "from course_lib import async_batch, service\nimport matplotlib"),
         ("service/app.py", "from course_lib import __version__"),
     ],
@@ -102,7 +102,7 @@ def test_an_import_along_the_arrows_is_allowed(tmp_path, file, line):
     """A part may import itself, what the arrows name, and the package's version."""
     package = tmp_path / "course_lib"
     (package / file).parent.mkdir(parents=True)
-    for name in ("errors", "timer"):
+    for name in ("errors", "clock"):
         (package / f"{name}.py").touch()
     (package / file).write_text(line)
     assert violations(package) == []

@@ -5,7 +5,7 @@ into a chain, `run_sync` calls async code from sync code. Errors: `course_lib.er
 """
 
 from course_lib.async_batch.client import ServiceClient
-from course_lib.async_batch.loop_thread import run_sync
+from course_lib.async_batch.run_sync import run_sync
 from course_lib.async_batch.runnable import as_runnable
 from course_lib.async_batch.sync_client import SyncServiceClient
 

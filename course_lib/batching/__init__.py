@@ -11,9 +11,9 @@ from course_lib.batching.micro import MicroBatcher
 from course_lib.batching.outcome import Outcome
 from course_lib.batching.outcomes import Outcomes
 from course_lib.batching.priority import PriorityBatchProcessor
-from course_lib.batching.retry import Backoff
 from course_lib.batching.signals import Chunk, CpuMeter, CpuSignal, LatencySignal, Signal
 from course_lib.batching.window import amap
+from course_lib.retry import Backoff
 
 __all__ = [
     "Backoff",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sized
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from course_lib.batching.retry import TRANSIENT
+from course_lib.retry import TRANSIENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

@@ -12,7 +12,7 @@ from course_lib.batching.outcome import Outcome
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from course_lib.batching.flight import Flight
+    from course_lib.batching.task_pool import Flight
 
 __all__ = ["Outcomes"]
 

@@ -9,8 +9,8 @@ from course_lib.caching.cache import AsyncCache
 from course_lib.caching.cached import cached
 from course_lib.caching.codec import JsonCodec
 from course_lib.caching.keys import stable_key
+from course_lib.caching.sqlite_store import SqliteStore
 from course_lib.caching.statistics import CacheStatistics
-from course_lib.caching.stores import SqliteStore
 
 __all__ = [
     "AsyncCache",

@@ -10,8 +10,8 @@ from course_lib.caching.memory import Memory
 from course_lib.caching.policy import Policy, checked_ttl
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.statistics import CacheStatistics, Counts
+from course_lib.caching.store_tier import Tier
 from course_lib.caching.threads import ThreadFlight
-from course_lib.caching.tier import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from course_lib.timer import running_loop, timer_of
+from course_lib.clock import running_loop, timer_of
 
 if TYPE_CHECKING:
     import asyncio

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from course_lib.timer import running_loop
+from course_lib.clock import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

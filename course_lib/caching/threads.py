@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from course_lib.caching.policy import Policy
     from course_lib.caching.single_flight import Outcome
     from course_lib.caching.statistics import Counts
-    from course_lib.caching.tier import Tier
+    from course_lib.caching.store_tier import Tier
 
 __all__ = ["ThreadFlight"]
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from course_lib.lab.checklist import Checklist, checklist
 from course_lib.lab.child import ChildError, run_child
-from course_lib.lab.clock import Deadlock, Livelock, Simulation, simulate
 from course_lib.lab.comparison import Comparison, compare
 from course_lib.lab.exercises import exercise
 from course_lib.lab.experiment import Measured, measure
@@ -17,6 +16,7 @@ from course_lib.lab.hygiene import HygieneError, hygiene, watch
 from course_lib.lab.interrupts import wake_on_interrupt
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
+from course_lib.lab.simulation import Deadlock, Livelock, Simulation, simulate
 from course_lib.lab.table import Table
 from course_lib.lab.virtual_provider import VirtualProvider
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from course_lib.monitoring.table import html_table, text_table
+from course_lib.table import html_table, text_table
 
 __all__ = ["Table"]
 

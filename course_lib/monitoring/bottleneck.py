@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 from course_lib.monitoring.held_loop import held_by
 from course_lib.monitoring.station import Station, station_of
-from course_lib.monitoring.table import duration, number
 from course_lib.monitoring.visits import chosen_steps, visits_of
+from course_lib.table import duration, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import asyncio
     from uuid import UUID
 
-    from course_lib.monitoring.ledger import Ledger
+    from course_lib.monitoring.records import Ledger
 
 __all__ = ["Call", "Run"]
 

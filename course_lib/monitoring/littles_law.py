@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from course_lib.monitoring.table import number
+from course_lib.table import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

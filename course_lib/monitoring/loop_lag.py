@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from course_lib.monitoring.culprit import place_of, step_of
 from course_lib.monitoring.histogram import Distribution, Histogram
-from course_lib.monitoring.table import duration
+from course_lib.table import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

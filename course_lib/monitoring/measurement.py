@@ -11,7 +11,7 @@ from course_lib.monitoring.runs import innermost, outcome_of
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from course_lib.monitoring.ledger import Ledger
+    from course_lib.monitoring.records import Ledger
     from course_lib.monitoring.runs import Runs
 
 __all__ = ["Measurement"]

@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from course_lib.monitoring.callback import MonitorCallback
-from course_lib.monitoring.ledger import Ledger
 from course_lib.monitoring.log_linear import LONGEST, NANO
 from course_lib.monitoring.measurement import Measurement
+from course_lib.monitoring.records import Ledger
 from course_lib.monitoring.runs import Runs
 from course_lib.monitoring.spans import OUTCOMES, Outcome
 

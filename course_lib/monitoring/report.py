@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from course_lib.monitoring.merging import merged
 from course_lib.monitoring.spans import Span
 from course_lib.monitoring.step_report import StepReport
-from course_lib.monitoring.table import as_html, as_text
+from course_lib.table import as_html, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

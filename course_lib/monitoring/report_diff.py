@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from course_lib.monitoring.table import duration, html_table, number, text_table
+from course_lib.table import duration, html_table, number, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

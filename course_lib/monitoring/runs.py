@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from course_lib.monitoring.ledger import Ledger
+    from course_lib.monitoring.records import Ledger
     from course_lib.monitoring.spans import Outcome
 
 __all__ = ["Runs", "innermost", "outcome_of"]

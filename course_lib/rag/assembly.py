@@ -17,7 +17,7 @@ from course_lib.rag.kept import Kept
 from course_lib.rag.query import Parts
 from course_lib.rag.retrieval import Retrieval
 from course_lib.rag.settings import STAGES, RagSettings, without_version
-from course_lib.rag.stage import Stage
+from course_lib.rag.stages import Stage
 from course_lib.rate_limiting import Gate
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from course_lib.rag.chat import Chat
     from course_lib.rag.kept import Kept
-    from course_lib.rag.stage import Stage
+    from course_lib.rag.stages import Stage
     from course_lib.rag.trace import Trace
 
 __all__ = ["Generation"]

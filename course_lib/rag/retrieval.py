@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from course_lib.rag.kept import Kept
     from course_lib.rag.searching import SearchingStore
     from course_lib.rag.settings import RagSettings
-    from course_lib.rag.stage import Stage
+    from course_lib.rag.stages import Stage
 
 __all__ = ["Retrieval", "SearchClient"]
 

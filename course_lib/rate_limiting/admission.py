@@ -9,11 +9,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakSet
 
+from course_lib.clock import running_loop
 from course_lib.errors import RateLimited
-from course_lib.rate_limiting.line import Line
 from course_lib.rate_limiting.pool import CoolDown, Pool, Visit
 from course_lib.rate_limiting.turn import ThreadTurn, Turn
-from course_lib.timer import running_loop
+from course_lib.rate_limiting.waiters import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

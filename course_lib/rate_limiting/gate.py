@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from course_lib.rate_limiting.admission import Admission
 from course_lib.rate_limiting.level import require_positive
-from course_lib.rate_limiting.line import Line
 from course_lib.rate_limiting.pool import Unmetered
 from course_lib.rate_limiting.slot import Slot
 from course_lib.rate_limiting.timer import Clock
+from course_lib.rate_limiting.waiters import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from course_lib.timer import running_loop, timer_of
+from course_lib.clock import running_loop, timer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from course_lib.rate_limiting.level import EARLY, Level, require_positive
-from course_lib.rate_limiting.line import Line
 from course_lib.rate_limiting.timer import Clock
 from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn, Turn
+from course_lib.rate_limiting.waiters import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from course_lib.timer import running_loop, timer_of
+from course_lib.clock import running_loop, timer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ import asyncio
 from batching_support import now
 
 from course_lib.batching import PriorityBatchProcessor
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 class Service:

@@ -12,7 +12,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.runnables import RunnableLambda
 
 from course_lib.batching import Outcome, amap
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 TENTHS = [0.3, 0.1, 0.2, 0.1, 0.5]
 

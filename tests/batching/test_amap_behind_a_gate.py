@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from course_lib.batching import Backoff, amap
 from course_lib.errors import RateLimited
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import Gate, TokenBucket
 
 TENTHS = st.integers(0, 30).map(lambda n: n / 10)

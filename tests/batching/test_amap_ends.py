@@ -8,7 +8,7 @@ import pytest
 from batching_support import Step, now, others, settle
 
 from course_lib.batching import amap
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 class Source:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from course_lib.batching import Backoff, amap
 from course_lib.errors import Unavailable
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 HUNDREDTHS = st.integers(0, 300).map(lambda n: n / 100)  # often the same: ties at one moment
 LATENCIES = st.lists(st.one_of(HUNDREDTHS, st.floats(0, 50)), max_size=40)

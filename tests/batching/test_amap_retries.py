@@ -9,7 +9,7 @@ from batching_support import Step, handed_over, now, others, settle
 
 from course_lib.batching import Backoff, amap
 from course_lib.errors import BadRequest, RateLimited, TimedOut, Unavailable
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 SECOND = Backoff(first=1.0, most=1.0)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.batching import BatcherClosed, MicroBatcher, PriorityBatchProcessor
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 TENTHS = st.integers(0, 60).map(lambda n: n / 10)  # so that things often happen at one moment
 CALLERS = st.lists(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from course_lib.batching import Outcome, adaptive_batch, amap, batch_in_chunks
 from course_lib.errors import TimedOut
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 LATENCIES = st.lists(st.integers(0, 300).map(lambda n: n / 100), max_size=40)
 

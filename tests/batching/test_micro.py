@@ -10,7 +10,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from course_lib.batching import MicroBatcher, amap
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 def run(batcher, arrivals):

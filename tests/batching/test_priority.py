@@ -12,7 +12,7 @@ from course_lib.batching import (
     BatcherStatistics,
     PriorityBatchProcessor,
 )
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 async def echo(items):

@@ -9,7 +9,7 @@ from batching_support import now, others, settle
 from course_lib.batching import (
     PriorityBatchProcessor,
 )
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 @pytest.mark.parametrize("moment", [0.5, 1.5])

@@ -11,7 +11,7 @@ from course_lib.batching import (
     WrongNumberOfResults,
 )
 from course_lib.errors import RateLimited
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 13, 64])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.batching import Chunk, CpuMeter, CpuSignal, LatencySignal, Outcome, adaptive_batch
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.service import Behaviour, Capacity, Latency
 from course_lib.service.engine import Engine
 

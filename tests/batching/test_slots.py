@@ -5,7 +5,7 @@ import asyncio
 from batching_support import settle
 
 from course_lib.batching.slots import ChunkSlots, Slots
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 def test_who_is_tried_again_goes_before_new_ones():

@@ -10,7 +10,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMRe
 from langchain_core.stores import InMemoryByteStore
 
 from course_lib.caching import AsyncCache, CacheAdapter
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 class Chat(BaseChatModel):

@@ -10,7 +10,7 @@ import pytest
 
 from course_lib.caching import AsyncCache
 from course_lib.caching.flight import Flight, Work
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 NAN = float("nan")
 EMPTY = [None, 0, "", [], False, (), {}, 0.0]

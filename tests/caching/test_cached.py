@@ -21,7 +21,7 @@ from langchain_core.runnables import (
 from langchain_core.stores import InMemoryByteStore
 
 from course_lib.caching import AsyncCache, cached, stable_key
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 

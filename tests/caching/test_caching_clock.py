@@ -5,7 +5,7 @@ import time
 from types import SimpleNamespace
 
 from course_lib.caching.clock import Clock
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 async def read(clock, seconds):
@@ -43,7 +43,7 @@ def test_virtual_time_does_not_hide_that_the_machines_goes_on(monkeypatch):
     """An hour in which only a simulation was asked is an hour."""
     machine = [50.0]
     fake = SimpleNamespace(monotonic=lambda: machine[0], time=time.time)
-    for module in ("course_lib.caching.clock", "course_lib.timer"):
+    for module in ("course_lib.caching.clock", "course_lib.clock"):
         monkeypatch.setattr(f"{module}.time", fake)
     clock = Clock()
 

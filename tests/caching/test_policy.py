@@ -13,7 +13,7 @@ from course_lib.caching import AsyncCache
 from course_lib.caching.clock import Clock
 from course_lib.caching.memory import Entry
 from course_lib.caching.policy import Policy
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 def policy(now=lambda: 0.0, **options):

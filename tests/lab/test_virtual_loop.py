@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
 from course_lib.lab import virtual_loop
-from course_lib.lab.clock import (
+from course_lib.lab.simulation import (
     Deadlock,
     Livelock,
     NotSimulated,

@@ -7,7 +7,7 @@ import pytest
 
 from course_lib.async_batch import as_runnable
 from course_lib.errors import RateLimited
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import Aimd, Gate, limited
 
 

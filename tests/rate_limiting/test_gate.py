@@ -10,7 +10,7 @@ import pytest
 from limits_support import excess
 
 from course_lib.errors import RateLimited, Unavailable
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import Gate, TokenBucket
 
 NAN = float("nan")

@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
 from course_lib.async_batch import as_runnable
 from course_lib.errors import BadRequest, RateLimited, Unavailable
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import Gate, TokenBucket, limited
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting.timer import Clock
 
 

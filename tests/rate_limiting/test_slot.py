@@ -6,7 +6,7 @@ import contextvars
 import pytest
 
 from course_lib.errors import RateLimited
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import Gate, TokenBucket
 from course_lib.rate_limiting.turn import LoopTurn
 

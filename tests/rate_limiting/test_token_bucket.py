@@ -10,7 +10,7 @@ import pytest
 from langchain_core.language_models import FakeListChatModel
 from limits_support import excess
 
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import TokenBucket
 from course_lib.rate_limiting.level import Level
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from course_lib import service
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit
 from course_lib.service.engine import Engine, Rejected
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.service import Behaviour, Capacity, Faults, Generation, Latency, RateLimit
 from course_lib.service.engine import Dropped, Engine, Failed, Rejected
 

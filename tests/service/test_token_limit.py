@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.service import Behaviour, Faults, Latency, RateLimit, TokenLimit
 from course_lib.service.engine import Engine, Failed, Rejected, TooLarge
 

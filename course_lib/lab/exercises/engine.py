@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.lab.clock import SimulationError
 from course_lib.lab.exercises.card import Grading, ScoreCard
 from course_lib.lab.exercises.solution import Solution, solution_of
 from course_lib.lab.hygiene import expected
+from course_lib.lab.simulation import SimulationError
 
 __all__ = ["Exercise", "Hint", "cause_of"]
 

@@ -6,10 +6,10 @@ from itertools import pairwise
 from typing import Any
 
 from course_lib.errors import RateLimited, Unavailable
-from course_lib.lab.clock import simulate
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.engine import Exercise
 from course_lib.lab.exercises.virtual import PATIENCE, VirtualService, run_virtually
+from course_lib.lab.simulation import simulate
 
 __all__ = ["EXERCISES", "largest_excess"]
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from course_lib.errors import RateLimited, Unavailable
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.service import Call
 from course_lib.service.ledger import NO_ANSWER, Recorder
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from course_lib.lab.plots.picture import BLUE, ORANGE, Picture, beside, draw, name_rows
 from course_lib.monitoring import Report
-from course_lib.monitoring.table import duration
+from course_lib.table import duration
 
 __all__ = ["stages"]
 

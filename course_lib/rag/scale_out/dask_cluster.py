@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from course_lib.batching.ending import outlast
 from course_lib.errors import Unavailable
+from course_lib.tasks import outlast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable

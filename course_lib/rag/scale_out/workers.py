@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from course_lib.batching import Outcome, Outcomes, amap
 from course_lib.batching.arguments import refuse_single_input, require_seconds, require_whole
+from course_lib.clock import running_loop, timer_of
 from course_lib.rag.scale_out.chunk import cut
 from course_lib.rag.scale_out.dask_cluster import undisturbed
-from course_lib.timer import running_loop, timer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
-    from course_lib.rag.scale_out.dask_crew import Crew
+    from course_lib.rag.scale_out.dask_workers import Crew
 
 __all__ = ["Answers", "Workers"]
 

@@ -18,8 +18,8 @@ from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab import simulate
 from course_lib.rag.scale_out.chunk import Chunk, RemoteError, cut
 from course_lib.rag.scale_out.dask_cluster import undisturbed
-from course_lib.rag.scale_out.dask_crew import Crew
 from course_lib.rag.scale_out.dask_host import PipelineHost
+from course_lib.rag.scale_out.dask_workers import Crew
 from course_lib.rag.scale_out.parcels import (
     opened_answer,
     opened_queries,

@@ -11,7 +11,7 @@ from langchain_core.language_models import FakeListChatModel
 from scale_support import eventually, excess, fill
 
 from course_lib.errors import Unavailable
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rag.scale_out import RedisTokenBucket, redis_desk
 from course_lib.rag.scale_out.redis_link import RedisLink
 

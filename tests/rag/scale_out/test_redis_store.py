@@ -8,7 +8,7 @@ import pytest
 from langchain_core.stores import BaseStore
 
 from course_lib.caching import AsyncCache
-from course_lib.caching.tier import KeepsExpiry
+from course_lib.caching.store_tier import KeepsExpiry
 from course_lib.errors import Unavailable
 from course_lib.rag.scale_out import RedisStore
 

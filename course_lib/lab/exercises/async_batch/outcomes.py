@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from course_lib.errors import Unavailable
-from course_lib.lab.clock import simulate
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.virtual import PATIENCE, Run, VirtualService, run_virtually
+from course_lib.lab.simulation import simulate
 
 __all__ = ["grade_outcomes"]
 

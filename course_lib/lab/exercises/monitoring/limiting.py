@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from course_lib.lab.clock import simulate
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.virtual import run_virtually
+from course_lib.lab.simulation import simulate
 
 __all__ = ["grade_limiting"]
 

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting.level import Level
-from course_lib.rate_limiting.line import Line
 from course_lib.rate_limiting.timer import Clock
 from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn
+from course_lib.rate_limiting.waiters import Line
 
 
 def make(seconds, capacity=1):

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from course_lib.lab import clock
-from course_lib.lab.clock import (
+from course_lib.lab import simulation
+from course_lib.lab.simulation import (
     Simulation,
     SimulationError,
     Unresponsive,
@@ -254,7 +254,7 @@ def test_an_interrupt_stops_a_synchronous_loop():
 
 def test_a_call_that_cannot_be_stopped_is_left_behind(monkeypatch):
     """A thread that is stuck inside C code does not take the caller with it."""
-    monkeypatch.setattr(clock, "_GLANCE", 0.01)
+    monkeypatch.setattr(simulation, "_GLANCE", 0.01)
     gate = threading.Event()
 
     async def stuck():

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.stores import InMemoryByteStore
 
 from course_lib.caching import AsyncCache, SqliteStore
-from course_lib.lab.clock import simulate
+from course_lib.lab.simulation import simulate
 
 
 class Slow(InMemoryByteStore):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.runnables import Runnable
 
-from course_lib.batching.retry import within
 from course_lib.errors import TimedOut, Unavailable
 from course_lib.rate_limiting import limited
+from course_lib.retry import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator

@@ -4,8 +4,8 @@ import asyncio
 import threading
 import time
 
-from course_lib.lab.clock import simulate
-from course_lib.timer import running_loop, timer_of
+from course_lib.clock import running_loop, timer_of
+from course_lib.lab.simulation import simulate
 
 
 async def ask():

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from course_lib.async_batch import run_sync as exported
-from course_lib.async_batch.loop_thread import run_sync
+from course_lib.async_batch.run_sync import run_sync
 
 
 async def double(n):

@@ -6,17 +6,17 @@ import asyncio
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from course_lib.batching.ending import outlast
-from course_lib.batching.feed import report
 from course_lib.batching.flight_parts import GateLike, Item, Ready, error_of
 from course_lib.batching.outcome import Outcome
+from course_lib.batching.source import report
+from course_lib.tasks import outlast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from course_lib.batching.feed import Feed
-    from course_lib.batching.retry import Retry
     from course_lib.batching.slots import Slots
+    from course_lib.batching.source import Feed
+    from course_lib.retry import Retry
 
 __all__ = ["Flight"]
 
