@@ -23,7 +23,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 
 from course_lib.batching import amap, batch_in_chunks
 from course_lib.lab import simulate
-from course_lib.lab.table import Table
+from course_lib.table import Table
 
 ITEMS, LIMIT, STEPS, BATCHES = 48, 8, 3, 20
 STRAGGLERS, SHORT, LONG = 6, 0.02, 0.3  # of the items; seconds of a step, and of a slow one

@@ -19,7 +19,6 @@ from langchain_core.documents import Document
 from langchain_openai import OpenAIEmbeddings
 
 from course_lib import service
-from course_lib.lab.table import Table
 from course_lib.rag import (
     MatrixVectorStore,
     RagAnswer,
@@ -32,6 +31,7 @@ from course_lib.rag import (
     read_questions,
 )
 from course_lib.rag.quality import cites_rightly
+from course_lib.table import Table
 
 K = 5
 DEPTH = 10  # results of a search, for nDCG@10

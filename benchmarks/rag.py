@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 
 from course_lib import service
-from course_lib.lab.table import Table
 from course_lib.rag import (
     RagAnswer,
     RagPipeline,
@@ -32,6 +31,7 @@ from course_lib.rag import (
 from course_lib.rag.settings import STAGES
 from course_lib.rate_limiting import Aimd, Gate
 from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit
+from course_lib.table import Table
 
 CHAT = "/v1/chat/completions"
 SLOTS, WRITING = 8, 0.3

@@ -19,8 +19,8 @@ from pyrate_limiter import Duration, Limiter, Rate
 from course_lib import service
 from course_lib.async_batch import ServiceClient, as_runnable
 from course_lib.errors import RateLimited
-from course_lib.lab.table import Table
 from course_lib.rate_limiting import Gate, TokenBucket, limited
+from course_lib.table import Table
 
 WAITERS = 400
 RATES = (10, 200, 5000)

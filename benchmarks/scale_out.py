@@ -24,8 +24,8 @@ import psutil
 from course_lib import lab, service
 from course_lib.async_batch import ServiceClient
 from course_lib.batching import amap
-from course_lib.lab.table import Table
 from course_lib.rag.scale_out import RedisTokenBucket, Workers, running_server
+from course_lib.table import Table
 
 LATENCY = 0.05
 AT_ONCE = 100  # over all processes

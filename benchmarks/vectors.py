@@ -18,8 +18,8 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
-from course_lib.lab.table import Table
 from course_lib.rag import FaissVectorStore, MatrixVectorStore
+from course_lib.table import Table
 
 DIMENSION, K = 384, 5
 SIZES = (1_000, 10_000, 100_000)

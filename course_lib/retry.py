@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from course_lib.batching.arguments import require_seconds, require_whole
+from course_lib.checks import require_number, require_positive, require_seconds, require_whole
 from course_lib.errors import RateLimited, TimedOut, Unavailable
 
 if TYPE_CHECKING:
@@ -28,31 +28,38 @@ TRANSIENT: Final[tuple[type[Exception], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses that double, each shortened by up to a half at random.
+    """Pauses whose longest doubles each time, up to a cap; each is drawn evenly from 0 to that.
 
-    The random part keeps calls that failed together from coming back together. This is "equal
-    jitter" in M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015). It is
-    drawn from seed, item and attempt, so that a run can be repeated.
+    So calls that failed together do not come back together. This is "full jitter" in M. Brooker,
+    "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), which there finishes with the
+    fewest calls. The draw depends on seed, call and attempt alone, so that a run can be repeated
+    in whichever order its calls fail.
 
     Attributes:
         first: Seconds of the first pause, at most.
-        most: Seconds of the longest pause.
-        seed: Another seed gives other pauses; processes that call one service need one each.
+        most: Seconds of any pause, at most.
+        seed: Another seed gives other pauses; processes that call one service need one each. None
+            draws one.
     """
 
     first: float = 0.1
     most: float = 10.0
-    seed: int = 0
+    seed: int | None = 0
 
     def __post_init__(self) -> None:
         require_seconds(first=self.first)
-        require_seconds(most=self.most, least=self.first)
+        require_number(most=self.most, least=self.first)
+        if self.seed is None:
+            object.__setattr__(self, "seed", random.getrandbits(64))
 
-    def seconds(self, index: int, attempt: int) -> float:
-        """Return the pause of item `index` after its attempt number `attempt` (from 1)."""
+    def seconds(self, call: int, attempt: int) -> float:
+        """Return the pause of a call after its attempt number `attempt` (from 1)."""
         longest = min(self.most, self.first * 2.0 ** min(attempt - 1, 1000))
-        draw = random.Random(f"{self.seed}/{index}/{attempt}").random()  # noqa: S311 - no secret
-        return longest * (1 - draw / 2)
+        return longest * self.draw(call, attempt)
+
+    def draw(self, call: int, attempt: int) -> float:
+        """Return the random number of that pause, from 0 to below 1."""
+        return random.Random(f"{self.seed}/{call}/{attempt}").random()  # noqa: S311 - no secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,9 @@ class Retry:
     """What is done about an attempt that fails or takes too long.
 
     Attributes:
-        attempts: How often an item is tried, at most.
+        attempts: How often a call is made, at most.
         timeout: Seconds for one attempt; None for no limit.
-        on: Errors after which it is tried again.
+        on: Errors after which it is made again.
         backoff: Pauses between attempts.
     """
 
@@ -74,7 +81,7 @@ class Retry:
     def __post_init__(self) -> None:
         require_whole(attempts=self.attempts)
         if self.timeout is not None:
-            require_seconds(timeout=self.timeout, above=0.0)
+            require_positive(timeout=self.timeout)
         for kind in self.on:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 raise TypeError(f"retry_on={self.on!r}: give classes of exceptions, in a tuple")
@@ -89,7 +96,7 @@ class Retry:
             return await attempt
         return await within(self.timeout, attempt, f"item {index}")
 
-    def pause(self, index: int, attempt: int, error: Exception) -> float | None:
+    def pause(self, call: int, attempt: int, error: Exception) -> float | None:
         """Return the seconds until the next attempt, or None if there is none.
 
         A `RateLimited` waits for its `retry_after` first.
@@ -100,7 +107,7 @@ class Retry:
             _note(error, f"Not tried again: {type(error).__name__} is not among `retry_on`.")
             return None
         told = error.retry_after if isinstance(error, RateLimited) else 0.0
-        return told + self.backoff.seconds(index, attempt)
+        return told + self.backoff.seconds(call, attempt)
 
 
 async def within(seconds: float, attempt: Awaitable[T], name: str) -> T:

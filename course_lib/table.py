@@ -1,34 +1,39 @@
-"""Tables, such as that of a report: text in a terminal, HTML in a notebook."""
+"""Tables: text in a terminal and in a stored output, HTML in a notebook."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from course_lib.monitoring.report import Report
-    from course_lib.monitoring.step_report import StepReport
-
-__all__ = ["as_html", "as_text", "duration", "html_table", "number", "text_table"]
+__all__ = ["Table", "duration", "html_table", "number", "text_table"]
 
 _CELL = "padding:2px 12px;text-align:{align}"
-_HEAD = ("step", "calls", "errors", "cancelled", "mean", "p50", "p95", "p99", "max", "wait p99")
 _UNITS = (("s", 0.9995), ("ms", 0.9995e-3))  # seconds from which on: 999.6 ms is 1 s
 _PER_SECOND = {"s": 1, "ms": 1e3, "µs": 1e6}
-_RATES = ("throughput", "in flight")
 
 
-def as_text(report: Report) -> str:
-    """Return the table of a report in columns."""
-    return text_table(_lines(report))
+@dataclass(frozen=True, slots=True, repr=False)
+class Table:
+    """Rows of text under a head.
 
+    Attributes:
+        head: Names of the columns; the first column is aligned left, the others right.
+        rows: The cells, as text with their units.
+    """
 
-def as_html(report: Report) -> str:
-    """Return the same table in HTML."""
-    return html_table(_lines(report))
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __repr__(self) -> str:
+        return text_table([self.head, *self.rows])
+
+    def _repr_html_(self) -> str:
+        return html_table([self.head, *self.rows])
 
 
 def text_table(lines: Sequence[Sequence[str]]) -> str:
@@ -67,22 +72,6 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"  # noqa: PLR2004 - 3 figures
-
-
-def _row(step: StepReport) -> tuple[str, ...]:
-    counts = (step.count, step.errors, step.cancelled)
-    service = (step.mean, step.p50, step.p95, step.p99, step.maximum)
-    return (
-        step.name,
-        *(f"{count:,}" for count in counts),
-        *map(duration, (*service, step.wait.quantile(0.99))),
-        f"{number(step.throughput)}/s",
-        number(step.mean_in_flight),
-    )
-
-
-def _lines(report: Report) -> list[tuple[str, ...]]:
-    return [(*_HEAD, *_RATES), *map(_row, report.steps.values())]
 
 
 def _cells(tag: str, cells: Sequence[str]) -> str:

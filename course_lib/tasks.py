@@ -1,4 +1,4 @@
-"""How what was started is seen to its end."""
+"""How tasks that were started are seen to their end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = ["outlast"]
+__all__ = ["cancel_once", "outlast", "report"]
 
 
 async def outlast(pending: Callable[[], Collection[asyncio.Future[Any]]]) -> None:
@@ -28,3 +28,17 @@ async def outlast(pending: Callable[[], Collection[asyncio.Future[Any]]]) -> Non
             cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+def report(task: asyncio.Task[Any]) -> None:
+    """Tell the loop's handler of an error in the clean-up of a task that was cancelled."""
+    if not task.cancelled() and (error := task.exception()) is not None and task.cancelling():
+        task.get_loop().call_exception_handler(
+            {"message": "an item failed while it was cancelled", "exception": error, "task": task}
+        )
+
+
+def cancel_once(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, unless that has been done: a second time would disturb its clean-up."""
+    if not task.cancelling():
+        task.cancel()

@@ -12,12 +12,13 @@ SCENARIOS = ("async_batch", "rate_limiting", "batching", "caching", "monitoring"
 PRESENT = [name for name in SCENARIOS if list(PACKAGE.glob(f"{name}*"))]
 HEAVY = ("matplotlib", "onnxruntime", "langchain_openai", "IPython")
 # What each part may import of the package, itself apart. A part without a line may import all.
+GROUND = {"errors", "clock", "checks", "retry", "tasks", "table"}
 MAY_IMPORT = {
-    "errors": set(),
-    "clock": set(),
+    **{name: set() for name in GROUND},
+    "retry": {"errors", "checks"},
     "service": set(),
-    **{name: {"errors", "clock"} for name in SCENARIOS},
-    "rag": {"errors", "clock", *SCENARIOS},
+    **dict.fromkeys(SCENARIOS, GROUND),
+    "rag": {*GROUND, *SCENARIOS},
 }
 
 

@@ -15,9 +15,9 @@ from course_lib.async_batch.wire import (
     checked_url,
     documents,
     payload,
-    require_positive,
     search_params,
 )
+from course_lib.checks import require_positive, require_whole
 from course_lib.errors import TimedOut, Unavailable
 
 __all__ = ["SyncServiceClient"]
@@ -39,7 +39,8 @@ class SyncServiceClient:
     """
 
     def __init__(self, url: str, *, max_connections: int = 100, timeout: float = 30.0) -> None:
-        require_positive(max_connections=max_connections, timeout=timeout)
+        require_whole(max_connections=max_connections)
+        require_positive(timeout=timeout)
         self.url = checked_url(url)
         self.timeout = timeout
         self._session = requests.Session()

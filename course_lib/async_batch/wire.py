@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 
 from course_lib.errors import BadRequest, RateLimited, ServiceError, Unavailable
 
-__all__ = ["checked_url", "documents", "good", "payload", "require_positive", "search_params"]
+__all__ = ["checked_url", "documents", "good", "payload", "search_params"]
 
 LONGEST_REASON = 200
 """Characters of a provider's own words that are worth showing in an error."""
@@ -31,23 +31,6 @@ def checked_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"url={url!r} is no http address: pass one like provider.url")
     return url.rstrip("/")
-
-
-def require_positive(*, max_connections: int, timeout: float) -> None:
-    """Refuse limits under which no call could ever be answered.
-
-    Raises:
-        TypeError: They are not numbers.
-        ValueError: `max_connections` is below 1, or `timeout` (seconds) is not above 0.
-    """
-    if isinstance(max_connections, bool) or not isinstance(max_connections, int):
-        raise TypeError(f"max_connections={max_connections!r}: give a whole number, 1 or above")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout={timeout!r}: give seconds as a number above 0")
-    if max_connections < 1:
-        raise ValueError(f"max_connections={max_connections} lets no call through: at least 1")
-    if not timeout > 0:
-        raise ValueError(f"timeout={timeout} leaves no time for an answer: seconds above 0")
 
 
 def search_params(query: str, k: int) -> dict[str, str]:

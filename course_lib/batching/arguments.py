@@ -1,12 +1,10 @@
-"""What is said of bad arguments, at once: the name, the value and the fix."""
+"""What `amap` and the batchers take: several inputs, and something to call for each."""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -14,26 +12,10 @@ from langchain_core.runnables import Runnable, RunnableLambda
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-__all__ = ["as_call", "refuse_single_input", "require_seconds", "require_whole"]
+__all__ = ["as_call", "refuse_single_input"]
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
-
-
-def require_whole(*, least: int = 1, **values: object) -> None:
-    """Raise a `ValueError` unless each value is a whole number, `least` or above."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r}: give a whole number, {least} or above")
-
-
-def require_seconds(*, above: float = -math.inf, least: float = 0.0, **values: Any) -> None:
-    """Raise a `ValueError` unless each value is a finite number in range."""
-    for name, value in values.items():
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not (number and least <= value < math.inf and value > above):
-            bound = f"above {above:g}" if above > -math.inf else f"{least:g} or above"
-            raise ValueError(f"{name}={value!r}: give a finite number, {bound}")
 
 
 def refuse_single_input(inputs: object) -> None:

@@ -7,11 +7,11 @@ from contextvars import ContextVar, copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
-from course_lib.batching.arguments import require_seconds, require_whole
-from course_lib.batching.batcher_parts import Batch, BatcherClosed, BatcherStatistics, cancel_once
+from course_lib.batching.batcher_parts import Batch, BatcherClosed, BatcherStatistics
 from course_lib.batching.isolation import Isolation
 from course_lib.batching.waiting import Entry, Waiting
-from course_lib.tasks import outlast
+from course_lib.checks import require_seconds, require_whole
+from course_lib.tasks import cancel_once, outlast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from course_lib.tasks import cancel_once
+
 if TYPE_CHECKING:
     import asyncio
 
     from course_lib.batching.waiting import Entry
 
-__all__ = ["Batch", "BatcherClosed", "BatcherStatistics", "cancel_once"]
+__all__ = ["Batch", "BatcherClosed", "BatcherStatistics"]
 
 Output = TypeVar("Output")
 
@@ -59,9 +61,3 @@ class Batch(Generic[Output]):
         """One has given up; when all have, the batch is for nobody."""
         if self.task is not None and all(entry.answer.done() for entry in self.entries):
             cancel_once(self.task)
-
-
-def cancel_once(task: asyncio.Task[None]) -> None:
-    """Cancel a task, unless that has been done."""
-    if not task.cancelling():  # a second time would disturb its clean-up
-        task.cancel()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from course_lib.batching.arguments import as_call, require_whole
+from course_lib.batching.arguments import as_call
 from course_lib.batching.outcomes import Outcomes
 from course_lib.batching.signals import Chunk, Signal
 from course_lib.batching.slots import ChunkSlots
 from course_lib.batching.source import feed_of
 from course_lib.batching.task_pool import Flight
+from course_lib.checks import require_whole
 from course_lib.retry import Retry
 
 if TYPE_CHECKING:

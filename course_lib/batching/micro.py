@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_core.runnables import Runnable
 
-from course_lib.batching.arguments import as_call, require_whole
+from course_lib.batching.arguments import as_call
 from course_lib.batching.batcher import Batcher, OnExit
+from course_lib.checks import require_whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

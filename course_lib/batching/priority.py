@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from course_lib.batching.arguments import as_call, require_seconds, require_whole
+from course_lib.batching.arguments import as_call
 from course_lib.batching.batcher import Batcher, OnExit
+from course_lib.checks import require_positive, require_whole
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,7 +80,7 @@ class PriorityBatchProcessor(Generic[Input, Output]):
     ) -> None:
         require_whole(batch_size=batch_size)
         if ageing is not None:
-            require_seconds(ageing=ageing, above=0.0)
+            require_positive(ageing=ageing)
         self._ageing = ageing
         self._batcher: Batcher[Output] = Batcher(
             as_call(process_batch, name="process_batch"),

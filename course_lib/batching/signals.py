@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import psutil
 
-from course_lib.batching.arguments import require_seconds, require_whole
+from course_lib.checks import require_seconds, require_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable

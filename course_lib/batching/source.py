@@ -7,11 +7,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, I
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from course_lib.batching.arguments import refuse_single_input
+from course_lib.tasks import report
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-__all__ = ["Feed", "Taker", "feed_of", "report"]
+__all__ = ["Feed", "Taker", "feed_of"]
 
 Input = TypeVar("Input")
 _END: Any = object()
@@ -159,11 +160,3 @@ def _pumped(task: asyncio.Task[None], taker: Taker) -> None:
         taker.fed(RuntimeError("the source of the inputs was cancelled, though not by `amap`"))
     else:
         taker.fed(task.exception())
-
-
-def report(task: asyncio.Task[Any]) -> None:
-    """Tell the loop's handler of an error in the clean-up of a task that was cancelled."""
-    if not task.cancelled() and (error := task.exception()) is not None and task.cancelling():
-        task.get_loop().call_exception_handler(
-            {"message": "an item failed while it was cancelled", "exception": error, "task": task}
-        )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from course_lib.batching.flight_parts import GateLike, Item, Ready, error_of
 from course_lib.batching.outcome import Outcome
-from course_lib.batching.source import report
-from course_lib.tasks import outlast
+from course_lib.tasks import outlast, report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

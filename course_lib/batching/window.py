@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from course_lib.batching.arguments import as_call, require_whole
+from course_lib.batching.arguments import as_call
 from course_lib.batching.outcomes import Outcomes
 from course_lib.batching.slots import Slots
 from course_lib.batching.source import feed_of
 from course_lib.batching.task_pool import Flight
+from course_lib.checks import require_whole
 from course_lib.retry import TRANSIENT, Backoff, Retry
 
 if TYPE_CHECKING:

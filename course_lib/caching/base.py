@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from course_lib.caching.clock import Clock
 from course_lib.caching.codec import JsonCodec
 from course_lib.caching.memory import Memory
 from course_lib.caching.policy import Policy, checked_ttl
@@ -12,6 +11,7 @@ from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.statistics import CacheStatistics, Counts
 from course_lib.caching.store_tier import Tier
 from course_lib.caching.threads import ThreadFlight
+from course_lib.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -45,7 +45,7 @@ class CacheBase:
         seed: int = 0,
     ) -> None:
         _check_sizes(maxsize, max_bytes, weigh, store_timeout)
-        clock = Clock(timer)
+        clock = Clock(timer, ageing=True)
         self._memory = memory = Memory(maxsize, max_bytes, clock)
         self._lock, self._find = memory.lock, memory.find  # looked up once
         self._policy = policy = Policy(

@@ -13,7 +13,7 @@ from course_lib.clock import running_loop
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from course_lib.caching.clock import Clock
+    from course_lib.clock import Clock
 
 __all__ = ["EARLY", "Entry", "Memory"]
 

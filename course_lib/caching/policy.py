@@ -11,7 +11,7 @@ from course_lib.caching.memory import EARLY, Entry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from course_lib.caching.clock import Clock
+    from course_lib.clock import Clock
 
 __all__ = ["Policy"]
 

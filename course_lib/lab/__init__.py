@@ -17,8 +17,8 @@ from course_lib.lab.interrupts import wake_on_interrupt
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.simulation import Deadlock, Livelock, Simulation, simulate
-from course_lib.lab.table import Table
 from course_lib.lab.virtual_provider import VirtualProvider
+from course_lib.table import Table
 
 if TYPE_CHECKING:
     from course_lib.lab import plots

@@ -6,8 +6,8 @@ from statistics import median
 from typing import Any
 
 from course_lib.lab.experiment import Measured, measure
-from course_lib.lab.table import Table
 from course_lib.service import Provider
+from course_lib.table import Table
 
 __all__ = ["Comparison", "Variant", "compare"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import EllipsisType
 
-from course_lib.lab.table import Table
+from course_lib.table import Table
 
 __all__ = ["Prediction", "predict", "predictions"]
 

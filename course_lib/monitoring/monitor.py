@@ -89,7 +89,7 @@ class PerformanceMonitor:
     def now(self) -> float:
         """Return the seconds on the monitor's clock, since it was made."""
         with self._ledger.lock:
-            return self._ledger.clock.now() / NANO
+            return self._ledger.clock.now()
 
     def record(
         self, name: str, duration: float, *, wait: float = 0.0, outcome: Outcome = "ok"

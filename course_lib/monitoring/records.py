@@ -7,8 +7,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from course_lib.clock import Clock
 from course_lib.monitoring.call import Call
-from course_lib.monitoring.clock import Clock
 from course_lib.monitoring.log_linear import NANO
 from course_lib.monitoring.report import Report
 from course_lib.monitoring.spans import Span
@@ -66,7 +66,7 @@ class Ledger:
         self, kind: type[AnyCall], name: str, parent: Call | None, planned: int | None = None
     ) -> AnyCall:
         """Return a call that begins now, and should have at `planned` if that is earlier."""
-        now = self.clock.now()
+        now = self.clock.nanoseconds()
         wait = max(0, now - planned) if planned is not None else 0
         name, tally = self._tally(name, now)
         tally.move(now, 1)
@@ -87,7 +87,7 @@ class Ledger:
             start: When the work on it really began, later than was told; the difference is a wait.
             end: When it really ended, before now.
         """
-        now = self.clock.now()
+        now = self.clock.nanoseconds()
         name, tally = self._tally(call.name, now)
         tally.move(now, -1)
         if start is None or end is None:
@@ -102,7 +102,7 @@ class Ledger:
 
     def record(self, name: str, duration: float, wait: float, outcome: Outcome) -> None:
         """Count a call that ends now, and of which nothing was known before."""
-        now = self.clock.now()
+        now = self.clock.nanoseconds()
         service, waited = int(duration * NANO + 0.5), int(wait * NANO + 0.5)
         name, tally = self._tally(name, now)
         tally.correct(service)
@@ -114,14 +114,14 @@ class Ledger:
 
     def give_up(self, call: Call) -> None:
         """Stop counting a call as in flight; how it ended is not known."""
-        now = self.clock.now()
+        now = self.clock.nanoseconds()
         self._tally(call.name, now)[1].move(now, -1)
         self._last = now
         self.evicted += 1
 
     def report(self) -> Report:
         """Return what was seen up to now."""
-        now = self.clock.now()
+        now = self.clock.nanoseconds()
         tallies = self.tallies.copy()  # a run that ends in between may add one
         busy = any(tally.in_flight for tally in tallies.values())
         end = now if busy else self._last
@@ -138,7 +138,7 @@ class Ledger:
 
     def reset(self) -> None:
         """Forget all but the calls in flight, which from now on are in flight."""
-        now = self.clock.now()
+        now = self.clock.nanoseconds()
         old, self.tallies = self.tallies, {}
         for name, tally in old.items():
             if tally.in_flight:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from course_lib.monitoring.merging import merged
 from course_lib.monitoring.spans import Span
 from course_lib.monitoring.step_report import StepReport
-from course_lib.table import as_html, as_text
+from course_lib.table import duration, html_table, number, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["Report", "StepReport"]
+
+_HEAD = ("step", "calls", "errors", "cancelled", "mean", "p50", "p95", "p99", "max", "wait p99")
+_RATES = ("throughput", "in flight")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -60,10 +63,10 @@ class Report:
         return len(self.steps)
 
     def __repr__(self) -> str:
-        return as_text(self) if self.steps else "<Report: nothing recorded>"
+        return text_table(_lines(self)) if self.steps else "<Report: nothing recorded>"
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return html_table(_lines(self))
 
     def merge(self, *others: Report, same_clock: bool = False) -> Report:
         """Return one report of several processes that worked side by side.
@@ -104,3 +107,19 @@ class Report:
             return cls(**{**state, "steps": {step.name: step for step in steps}, "spans": spans})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no report: pass what `to_dict` returned ({error})") from None
+
+
+def _lines(report: Report) -> list[tuple[str, ...]]:
+    return [(*_HEAD, *_RATES), *map(_row, report.steps.values())]
+
+
+def _row(step: StepReport) -> tuple[str, ...]:
+    counts = (step.count, step.errors, step.cancelled)
+    service = (step.mean, step.p50, step.p95, step.p99, step.maximum)
+    return (
+        step.name,
+        *(f"{count:,}" for count in counts),
+        *map(duration, (*service, step.wait.quantile(0.99))),
+        f"{number(step.throughput)}/s",
+        number(step.mean_in_flight),
+    )

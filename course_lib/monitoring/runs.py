@@ -76,7 +76,7 @@ class Runs:
             run.streams = True
             tally = self._ledger.tallies.get(run.name)
             if tally is not None:
-                tally.add_token((self._ledger.clock.now() - run.start) / NANO)
+                tally.add_token((self._ledger.clock.nanoseconds() - run.start) / NANO)
 
     def end(self, key: UUID, outcome: Outcome) -> None:
         """End a run, unless it is not known (any more)."""
@@ -105,7 +105,7 @@ class Runs:
             # Nobody waits for it any more, and no event tells how it ended.
             if not child.tells_end and child.key in self._runs:
                 self._end(child, "cancelled")
-        now = self._ledger.clock.now()
+        now = self._ledger.clock.nanoseconds()
         start, end = run.start, now
         if run.first is not None and _was_apart(run):
             start, end = run.first, run.last

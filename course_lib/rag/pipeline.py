@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from langchain_core.runnables.config import merge_configs
 
 from course_lib.batching import amap
-from course_lib.batching.arguments import require_seconds, require_whole
 from course_lib.caching import AsyncCache
+from course_lib.checks import require_positive, require_whole
 from course_lib.rag.answering import AnsweringRunnable
 from course_lib.rag.assembly import Assembly, gates_by_stage, places, require_names
 from course_lib.rag.budget import Budget
@@ -233,7 +233,7 @@ class RagPipeline(AnsweringRunnable):
     def _query(self, question: str, budget: float | None, config: RunnableConfig | None) -> Query:
         parts = self._assembly.parts()
         if budget is not None:
-            require_seconds(budget=budget, above=0.0)
+            require_positive(budget=budget)
         seconds = self.settings.budget if budget is None else budget
         budgeted = Budget(seconds, parts.pace)
         return Query(_checked(question), parts, budgeted, self._watched(config))

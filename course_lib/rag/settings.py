@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import SecretStr
 
-from course_lib.batching.arguments import require_seconds, require_whole
+from course_lib.checks import require_positive, require_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,9 +64,9 @@ class RagSettings:
             attempts=self.attempts,
             embed_batch=self.embed_batch,
         )
-        require_seconds(timeout=self.timeout, above=0.0)
+        require_positive(timeout=self.timeout)
         if self.budget is not None:
-            require_seconds(budget=self.budget, above=0.0)
+            require_positive(budget=self.budget)
         if self.passages > self.candidates:
             raise ValueError(
                 f"passages={self.passages} of candidates={self.candidates}: retrieve at least as many"

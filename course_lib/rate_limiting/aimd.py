@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from course_lib.rate_limiting.level import require_positive
+from course_lib.checks import require_positive
 
 __all__ = ["Aimd", "Policy"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from course_lib.checks import require_positive, require_seconds, require_whole
+from course_lib.clock import Clock
 from course_lib.rate_limiting.admission import Admission
-from course_lib.rate_limiting.level import require_positive
 from course_lib.rate_limiting.pool import Unmetered
 from course_lib.rate_limiting.slot import Slot
-from course_lib.rate_limiting.timer import Clock
 from course_lib.rate_limiting.waiters import Line
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ class Gate:
         policy: Policy | None = None,
         timer: Callable[[], float] | None = None,
     ) -> None:
-        _check_concurrency(concurrency)
+        require_whole(concurrency=concurrency)
         if ageing is not None:
             require_positive(ageing=ageing)
         if bucket is not None and timer is not None:
             raise ValueError("timer= is given beside a bucket: give it to the bucket")
-        rate = Line(Unmetered(), Clock(timer)) if bucket is None else bucket.line
+        rate = Line(Unmetered(), Clock(timer, exclusive=True)) if bucket is None else bucket.line
         self._bucket = bucket
         self._lock = rate.lock
         self._admission = Admission(concurrency, rate, ageing, policy)
@@ -126,7 +126,7 @@ class Gate:
 
     @concurrency.setter
     def concurrency(self, concurrency: int) -> None:
-        _check_concurrency(concurrency)
+        require_whole(concurrency=concurrency)
         self._admission.resize(concurrency)
 
     def slot(self, *, weight: float = 1, priority: float = 0, step: str = "") -> Slot:
@@ -157,8 +157,7 @@ class Gate:
         Raises:
             ValueError: They are below 0 or not finite.
         """
-        if not (seconds >= 0 and math.isfinite(seconds)):
-            raise ValueError(f"seconds={seconds!r}: give a finite number, 0 or above")
+        require_seconds(seconds=seconds)
         self._admission.cool_down(seconds)
 
     def statistics(self) -> GateStatistics:
@@ -176,8 +175,3 @@ class Gate:
                 longest_wait=counts.longest_wait,
                 cooling=counts.cooling,
             )
-
-
-def _check_concurrency(concurrency: int) -> None:
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise ValueError(f"concurrency={concurrency!r}: give a whole number, 1 or above")

@@ -1,9 +1,8 @@
 """The arithmetic of a token bucket: how much there is, and when there is enough."""
 
-import math
 from typing import Final
 
-__all__ = ["EARLY", "Level", "require_positive"]
+__all__ = ["EARLY", "Level"]
 
 EARLY: Final = 1e-8
 """Seconds that somebody may be let in early.
@@ -67,14 +66,3 @@ class Level:
         unused = max(0.0, weight - self.rate * (now - spent_at))
         self._spent = max(0.0, self._spent - unused)
         self.served -= 1
-
-
-def require_positive(**values: float) -> None:
-    """Refuse numbers that are not above 0 and finite.
-
-    Raises:
-        ValueError: Names the value and the fix.
-    """
-    for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value!r}: give a finite number above 0")

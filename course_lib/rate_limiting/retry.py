@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from langchain_core.runnables.config import merge_configs
 
+from course_lib.checks import require_positive
 from course_lib.errors import RateLimited
-from course_lib.rate_limiting.level import require_positive
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from course_lib.rate_limiting.level import EARLY, Level, require_positive
-from course_lib.rate_limiting.timer import Clock
+from course_lib.checks import require_positive
+from course_lib.clock import Clock
+from course_lib.rate_limiting.level import EARLY, Level
 from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn, Turn
 from course_lib.rate_limiting.waiters import Line
 
@@ -93,7 +94,7 @@ class TokenBucket(BaseRateLimiter):
         if not 0 <= initial <= capacity:
             raise ValueError(f"initial={initial!r}: give tokens from 0 to capacity={capacity!r}")
         self._level = Level(rate, capacity, initial)
-        self.line = Line(self._level, Clock(timer))
+        self.line = Line(self._level, Clock(timer, exclusive=True))
         self._refused = self._cancelled = 0
         self._waits = self._longest_wait = 0.0
 

@@ -12,7 +12,7 @@ from course_lib.rate_limiting.turn import ThreadTurn, Turn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from course_lib.rate_limiting.timer import Clock
+    from course_lib.clock import Clock
 
 __all__ = ["Line", "Meter"]
 

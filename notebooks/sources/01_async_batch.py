@@ -896,7 +896,7 @@ lab.predictions()
 #
 # - [asyncio: developing with asyncio](https://docs.python.org/3/library/asyncio-dev.html), on blocked loops and coroutines never awaited
 # - [aiohttp: client quickstart and advanced usage](https://docs.aiohttp.org/en/stable/client_advanced.html), on sessions, limits and timeouts
-# - the code behind this notebook: [async_batch](../course_lib/async_batch/client.py), [the clock of the exercises](../course_lib/lab/clock.py)
+# - the code behind this notebook: [async_batch](../course_lib/async_batch/client.py), [the clock of the exercises](../course_lib/lab/simulation.py)
 
 # %%
 provider.stop()

@@ -1019,7 +1019,7 @@ lab.predictions()
 # - L. Breslau and others, [Web caching and Zipf-like distributions: evidence and implications](https://doi.org/10.1109/INFCOM.1999.749260), INFOCOM 1999
 # - A. Vattani, F. Chierichetti, K. Lowenstein, [Optimal probabilistic cache stampede prevention](https://www.vldb.org/pvldb/vol8/p886-vattani.pdf), PVLDB 8(8), 2015
 # - [RFC 5861](https://www.rfc-editor.org/rfc/rfc5861), stale content in HTTP caches
-# - the code behind this notebook: [cache](../course_lib/caching/cache.py), [single_flight](../course_lib/caching/single_flight.py), [cached](../course_lib/caching/cached.py), [stores](../course_lib/caching/stores.py)
+# - the code behind this notebook: [cache](../course_lib/caching/cache.py), [single_flight](../course_lib/caching/single_flight.py), [cached](../course_lib/caching/cached.py), [stores](../course_lib/caching/sqlite_store.py)
 
 # %%
 provider.stop()

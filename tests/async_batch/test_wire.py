@@ -10,7 +10,6 @@ from course_lib.async_batch.wire import (
     checked_url,
     documents,
     payload,
-    require_positive,
     search_params,
 )
 from course_lib.errors import BadRequest, RateLimited, ServiceError, Unavailable
@@ -105,20 +104,6 @@ def test_an_address_that_is_not_http_is_refused(url):
     """The mistake is named before the first call."""
     with pytest.raises(ValueError, match="no http address"):
         checked_url(url)
-
-
-@pytest.mark.parametrize("limits", [(0, 1.0), (-1, 1.0), (1, 0.0), (1, float("nan"))])
-def test_limits_that_let_nothing_through_are_refused(limits):
-    """No client is made that could not answer a single call."""
-    with pytest.raises(ValueError, match="max_connections|timeout"):
-        require_positive(max_connections=limits[0], timeout=limits[1])
-
-
-@pytest.mark.parametrize("limits", [(1.5, 1.0), (True, 1.0), ("3", 1.0), (1, "3"), (1, None)])
-def test_limits_that_are_no_numbers_are_refused(limits):
-    """With what to give instead."""
-    with pytest.raises(TypeError, match="give"):
-        require_positive(max_connections=limits[0], timeout=limits[1])
 
 
 def test_an_address_must_be_a_string():

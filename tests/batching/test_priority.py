@@ -222,7 +222,7 @@ def plain(items):
         ([echo], {"batch_size": 0}, "batch_size=0: give a whole number, 1 or above"),
         ([echo], {"batch_size": 1, "concurrency": 0}, "concurrency=0: give a whole number"),
         ([echo], {"batch_size": 1, "queue_size": 0}, "queue_size=0: give a whole number"),
-        ([echo], {"batch_size": 1, "ageing": 0}, "ageing=0: give a finite number, above 0"),
+        ([echo], {"batch_size": 1, "ageing": 0}, "ageing=0: give a finite number above 0"),
         ([echo], {"batch_size": 1, "on_exit": "wait"}, "on_exit='wait': give one of drain, cancel"),
         ([echo], {"batch_size": 1, "isolate": True}, "isolate=True: give a function of the error"),
     ],

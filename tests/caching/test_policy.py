@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.caching import AsyncCache
-from course_lib.caching.clock import Clock
 from course_lib.caching.memory import Entry
 from course_lib.caching.policy import Policy
+from course_lib.clock import Clock
 from course_lib.lab.simulation import simulate
 
 
 def policy(now=lambda: 0.0, **options):
     """A policy whose clock stands at 0, or where it is put."""
     defaults = {"ttl": 100, "jitter": 0, "negative_ttl": 0, "early": 0, "weigh": None, "seed": 0}
-    return Policy(Clock(now), **{**defaults, **options})
+    return Policy(Clock(now, ageing=True), **{**defaults, **options})
 
 
 @given(st.floats(0.01, 0.99), st.integers(0, 100))

@@ -5,16 +5,16 @@ import threading
 
 import pytest
 
+from course_lib.clock import Clock
 from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting.level import Level
-from course_lib.rate_limiting.timer import Clock
 from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn
 from course_lib.rate_limiting.waiters import Line
 
 
 def make(seconds, capacity=1):
     """A line at one token a second, from an empty bucket, by a clock set by hand."""
-    return Line(Level(1, capacity, 0), Clock(lambda: seconds[0]))
+    return Line(Level(1, capacity, 0), Clock(lambda: seconds[0], exclusive=True))
 
 
 def join(line, kind=ThreadTurn):
@@ -84,7 +84,7 @@ def test_a_thread_keeps_the_time_rather_than_a_loop():
 
 def test_a_wait_beyond_what_threads_can_wait_is_cut_into_pieces():
     """`Event.wait` refuses centuries; the alarm is set again as often as it takes."""
-    line = Line(Level(1e-12, 1, 0), Clock(lambda: 0.0))
+    line = Line(Level(1e-12, 1, 0), Clock(lambda: 0.0, exclusive=True))
     assert alarm(join(line)) == threading.TIMEOUT_MAX
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
+from course_lib.checks import require_positive
 from course_lib.clock import running_loop, timer_of
 from course_lib.rag.scale_out.redis_desk import Desk
 from course_lib.rag.scale_out.redis_desk_parts import Answer, Caller
 from course_lib.rag.scale_out.redis_link import Linked, RedisLink, Script
-from course_lib.rate_limiting.level import require_positive
 from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn
 
 if TYPE_CHECKING:

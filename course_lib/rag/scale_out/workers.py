@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from course_lib.batching import Outcome, Outcomes, amap
-from course_lib.batching.arguments import refuse_single_input, require_seconds, require_whole
+from course_lib.batching.arguments import refuse_single_input
+from course_lib.checks import require_positive, require_whole
 from course_lib.clock import running_loop, timer_of
 from course_lib.rag.scale_out.chunk import cut
 from course_lib.rag.scale_out.dask_cluster import undisturbed
@@ -129,7 +130,7 @@ class Workers:
         require_whole(n=self.n, concurrency=concurrency)
         if chunk is not None:
             require_whole(chunk=chunk)
-        require_seconds(patience=patience, above=0.0)
+        require_positive(patience=patience)
         self.address = address
         self.concurrency = concurrency
         self.chunk = chunk
@@ -229,9 +230,9 @@ class Workers:
 def _dask() -> Any:
     """Return the module that needs Dask: an extra, and a second to import."""
     try:
-        from course_lib.rag.scale_out import dask_crew  # noqa: PLC0415
+        from course_lib.rag.scale_out import dask_workers  # noqa: PLC0415
     except ImportError as error:
         if error.name and error.name.partition(".")[0] in ("dask", "distributed"):
             raise ImportError("distributed is missing: pip install 'course-lib[scale]'") from None
         raise
-    return dask_crew
+    return dask_workers

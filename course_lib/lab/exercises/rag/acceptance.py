@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_lib.lab.exercises.card import Grading, ScoreCard
-from course_lib.lab.table import Table
 from course_lib.service import Ledger
+from course_lib.table import Table
 
 __all__ = ["ADVICE", "Budgets", "Figures", "accept", "before_and_after", "observe_budgets"]
 
