@@ -218,7 +218,7 @@ def test_an_endless_synchronous_loop_ends_the_simulation():
         while True:
             pass
 
-    with pytest.raises(Unresponsive, match=r"test_clock\.py:\d+: (pass|while True:)"):
+    with pytest.raises(Unresponsive, match=r"test_simulation\.py:\d+: (pass|while True:)"):
         simulate(spins, patience=0.1)
 
 
