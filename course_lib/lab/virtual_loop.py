@@ -195,7 +195,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _livelock(self) -> str:
         return (
-            f"The clock has stood at {self._now:g} virtual seconds for {MAX_STILL:,} steps of the "
+            f"The clock has stood at {self.moment:g} virtual seconds for {MAX_STILL:,} steps of the "
             "loop: something polls without waiting, with `sleep(0)` or with a delay that rounds "
             f"to no nanosecond. Await an event, or sleep for a real interval.{self._list()}"
         )
