@@ -2,20 +2,17 @@
 # PYTHON=python3.12 make lab     chooses the Python      LAB_ARGS=--no-browser make lab   adds flags
 
 PYTHON_IN_VENV = .venv/bin/python
-NOTEBOOK = notebooks/01_async_batch.ipynb
-
-# Nothing leaves the machine: no news, no look for updates, no list of extensions.
-LAB_FLAGS = --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
-  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
-  --LabApp.extension_manager=readonly
+# The notebook that `make lab` opens, by name or number.
+NOTEBOOK = 01_async_batch
 
 # The newest release that `make lock` may choose; move it on to take newer ones.
 LOCK_DATE = 2026-11-01
 
-.PHONY: help lab test check build bench doctor lock setup
+.PHONY: help lab reset test check build bench doctor lock setup
 
 help:
-	@echo "make lab     start JupyterLab on the first notebook"
+	@echo "make lab     start JupyterLab on your own copy of the first notebook (NOTEBOOK=4: another)"
+	@echo "make reset   put your copies aside and begin anew"
 	@echo "make test    run everything: lint, types, tests, notebooks, browser"
 	@echo "make check   the quick part: lint, types, unit tests"
 	@echo "make build   build the notebooks from notebooks/sources"
@@ -24,9 +21,10 @@ help:
 	@echo "make lock    choose newer versions (needs uv and the network)"
 
 lab: setup
-	@root= ; if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
-	exec $(PYTHON_IN_VENV) -m jupyterlab $(LAB_FLAGS) $$root \
-	  --ServerApp.root_dir="$$PWD" $(LAB_ARGS) $(NOTEBOOK)
+	@exec $(PYTHON_IN_VENV) -m course_lib lab $(NOTEBOOK) $(LAB_ARGS)
+
+reset: setup
+	@$(PYTHON_IN_VENV) -m course_lib reset
 
 test: setup
 	@$(PYTHON_IN_VENV) tools/checks.py

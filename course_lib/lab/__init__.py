@@ -16,6 +16,7 @@ from course_lib.lab.hygiene import HygieneError, hygiene, watch
 from course_lib.lab.interrupts import wake_on_interrupt
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
+from course_lib.lab.progress import note_cells, progress
 from course_lib.lab.simulation import Deadlock, Livelock, Simulation, simulate
 from course_lib.lab.virtual_provider import VirtualProvider
 from course_lib.table import Table
@@ -45,12 +46,14 @@ __all__ = [
     "plots",
     "predict",
     "predictions",
+    "progress",
     "questions",
     "run_child",
     "simulate",
 ]
 
 watch()
+note_cells()
 wake_on_interrupt()
 
 

@@ -1,13 +1,16 @@
 """The learner's guess, made before the measurement and shown beside it."""
 
+import math
 from dataclasses import dataclass
 from types import EllipsisType
 
+from course_lib.lab.progress import note_prediction
 from course_lib.table import Table
 
 __all__ = ["Prediction", "predict", "predictions"]
 
 
+_CLOSE = 1.05  # nearer than that one decimal would say 1.0x
 THOUSAND = 1000
 """From here on numbers are written out, not in powers of ten."""
 
@@ -31,6 +34,7 @@ class Prediction:
     def reveal(self, actual: float) -> "Prediction":
         """Keep the result beside the guess and return both, for display."""
         self.actual = actual
+        note_prediction(self)
         return self
 
     @property
@@ -50,13 +54,17 @@ class Prediction:
             said = f"you say {self.with_unit(self.guess)}"
         if self.actual is None:
             return f"{self.question}: {said}"
-        off = "" if self.factor is None else f", {self.factor:.1f}x off"
+        off = "" if self.factor is None else f", {_off(self.factor)}"
         return f"{self.question}: {said}; it is {self.with_unit(self.actual)}{off}"
 
     def with_unit(self, value: float) -> str:
         """`value` to three digits, with the unit."""
         number = f"{value:,.0f}" if abs(value) >= THOUSAND else f"{value:.3g}"
         return f"{number} {self.unit}".rstrip()
+
+
+def _off(factor: float) -> str:
+    return "right" if factor == 1 else f"{factor:.{1 if factor >= _CLOSE else 3}f}x off"
 
 
 _kept: dict[str, Prediction] = {}
@@ -72,11 +80,15 @@ def predict(question: str, guess: float | EllipsisType, unit: str = "s") -> Pred
 
     Raises:
         TypeError: The guess is neither a number nor `...`.
+        ValueError: It is none that a result could be: below 0, infinite, or not a number (nan).
     """
     if guess is not ... and (isinstance(guess, bool) or not isinstance(guess, int | float)):
         raise TypeError(f"guess={guess!r} is not a number: write one in {unit or 'plain figures'}")
+    if guess is not ... and not 0 <= guess < math.inf:
+        raise ValueError(f"guess={guess!r} is no result: write a finite number, 0 or above")
     number = None if guess is ... else float(guess)
     _kept[question] = Prediction(question, number, unit)
+    note_prediction(_kept[question])
     return _kept[question]
 
 
@@ -87,7 +99,7 @@ def predictions() -> Table:
             kept.question,
             "none" if kept.guess is None else kept.with_unit(kept.guess),
             "not measured" if kept.actual is None else kept.with_unit(kept.actual),
-            "" if kept.factor is None else f"{kept.factor:.1f}x",
+            "" if kept.factor is None else _off(kept.factor).removesuffix(" off"),
         ]
         for kept in _kept.values()
     ]

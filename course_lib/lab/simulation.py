@@ -181,7 +181,8 @@ class _Run(Generic[T]):
                 f"`main` returned {type(awaitable).__name__}, which cannot be awaited: give "
                 "`simulate` an async function."
             )
-        return Simulation(await awaitable, self._loop.time())
+        value = await awaitable
+        return Simulation(value, self._loop.moment)
 
 
 class _Stopped(asyncio.CancelledError):

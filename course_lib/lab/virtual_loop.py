@@ -33,7 +33,7 @@ __all__ = [
 Ts = TypeVarTuple("Ts")
 
 MAX_STILL = 500_000  # callbacks run without time moving
-_DIGITS = 9  # time is kept in whole nanoseconds, so that nine waves of 0.1 s end at 0.9
+_DIGITS = 9  # of a second: what is due within one nanosecond is one moment
 _FEW = 1_000  # below this many, finished tasks and cancelled timers are not worth a sweep
 
 
@@ -64,8 +64,9 @@ class Unresponsive(SimulationError):  # noqa: N818 - says what happened
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs callbacks like any event loop, but never waits: time jumps to the next timer.
 
-    Timers run by deadline, those of one deadline in the order they were set. A deadline is
-    rounded to nanoseconds. The loop never sleeps, so `interrupt` needs no wake-up.
+    Timers run by deadline, those of one nanosecond in the order they were set. None runs before
+    its deadline as asked, not even by a rounding error: who waits `until` a time finds it reached.
+    The loop never sleeps, so `interrupt` needs no wake-up.
 
     Args:
         limit: Virtual seconds after which `TimeLimit` is raised.
@@ -78,7 +79,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.limit = limit
         self.rounds = 0  # how often callbacks were run: the guard's proof of life
-        self._now = 0.0
+        self.moment = 0.0  # seconds since the start in whole nanoseconds: rounding does not add up
+        self._now = 0.0  # the same, but no earlier than any deadline that was kept
         self._still = 0  # callbacks run since time last moved
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = count()
@@ -99,15 +101,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Run the callback at a virtual time, rounded to nanoseconds."""
-        if math.isnan(when):
-            raise ValueError("A timer's deadline is not a number (nan): check the delay given.")
-        self._check_closed()  # type: ignore[attr-defined] # not in typeshed
-        when = round(when, _DIGITS)
+        """Run the callback at a virtual time, or less than a nanosecond later."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        if when != math.inf:  # what is due at infinity wakes nobody
-            heapq.heappush(self._timers, (when, next(self._order), handle))
-        return handle
+        return self._set(handle, when)
 
     def call_later(
         self,
@@ -117,7 +113,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run the callback after so many virtual seconds."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        handle = asyncio.TimerHandle(self._now + delay, callback, args, self, context)
+        return self._set(handle, self.moment + delay)
+
+    def _set(self, handle: asyncio.TimerHandle, moment: float) -> asyncio.TimerHandle:
+        if math.isnan(moment):
+            raise ValueError("A timer's deadline is not a number (nan): check the delay given.")
+        self._check_closed()  # type: ignore[attr-defined] # not in typeshed
+        if moment != math.inf:  # what is due at infinity wakes nobody
+            heapq.heappush(self._timers, (round(moment, _DIGITS), next(self._order), handle))
+        return handle
 
     def create_task(self, coro: Any, *, name: object = None, **options: Any) -> asyncio.Task[Any]:
         """Start a task; unnamed ones bear their number within this simulation."""
@@ -151,8 +156,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._jump()
         elif self._still > MAX_STILL:
             raise Livelock(self._livelock())
-        while self._timers and self._timers[0][0] <= self._now:
-            self._ready.append(heapq.heappop(self._timers)[2])
+        while self._timers and self._timers[0][0] <= self.moment:
+            timer = heapq.heappop(self._timers)[2]
+            if not timer.cancelled():
+                self._now = max(self._now, timer.when())
+                self._ready.append(timer)
         self._still += len(self._ready)
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
@@ -172,8 +180,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 f"({when:g} s) is beyond the limit of {self.limit:g} s. If it should take that "
                 f"long, pass `limit=`.{self._list()}"
             )
-        if when > self._now:
-            self._now, self._still = when, 0
+        if when > self.moment:
+            self.moment, self._still = when, 0
+            self._now = max(self._now, when)
         elif self._still > MAX_STILL:
             raise Livelock(self._livelock())
 
@@ -186,7 +195,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _livelock(self) -> str:
         return (
-            f"The clock has stood at {self._now:g} virtual seconds for {MAX_STILL:,} steps of the "
+            f"The clock has stood at {self.moment:g} virtual seconds for {MAX_STILL:,} steps of the "
             "loop: something polls without waiting, with `sleep(0)` or with a delay that rounds "
             f"to no nanosecond. Await an event, or sleep for a real interval.{self._list()}"
         )

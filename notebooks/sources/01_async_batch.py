@@ -836,11 +836,12 @@ async def cost_of(call, count=500):
 
 
 # %%
-one_step = as_runnable(nothing)
+one_step = RunnableLambda(nothing)
 per_call = {
     "a coroutine": await cost_of(nothing),
     "a task": await cost_of(lambda x: asyncio.create_task(nothing(x))),
-    "a Runnable": await cost_of(one_step.ainvoke),
+    "as_runnable": await cost_of(as_runnable(nothing).ainvoke),
+    "a RunnableLambda": await cost_of(one_step.ainvoke),
     "a chain of three": await cost_of((one_step | one_step | one_step).ainvoke),
     "a search through a Runnable": work,
 }
@@ -854,6 +855,8 @@ ten_thousand.reveal(per_call["a chain of three"] * 10_000)
 
 # %% [markdown]
 # No number of connections makes these shorter. A process has one thread for its loop, so CPU per call is the ceiling of its throughput: few Runnables round plain async code, not a stack of them.
+#
+# `as_runnable` asks LangChain first whether anybody watches. Where nobody does, it skips what a `RunnableLambda` makes for each call: a run, its events, and a task. With a callback or with tracing it takes LangChain's way, event by event.
 
 # %%
 costs = list(per_call.values())[:4]

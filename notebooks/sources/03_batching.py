@@ -112,7 +112,7 @@ simulate(two_thousand)
 tasks.reveal(seen[0])
 
 # %% [markdown]
-# `abatch` makes a task for every item before the first one runs, and one more for each call under way. And it needs to know how many there are: a generator, or a file read line by line, is refused.
+# `abatch` makes a task for every item before the first one runs (around a plain `RunnableLambda`, one more for each call under way). And it needs to know how many there are: a generator, or a file read line by line, is refused.
 
 # %%
 try:

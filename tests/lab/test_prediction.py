@@ -27,6 +27,19 @@ def test_a_guess_that_is_not_a_number_is_refused(wrong):
         predict("q", wrong)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1, -0.5])
+def test_a_guess_that_no_result_could_be_is_told(wrong):
+    """At once, before anything is measured."""
+    with pytest.raises(ValueError, match="is no result: write a finite number, 0 or above"):
+        predict("q", wrong)
+
+
+@pytest.mark.parametrize(("guess", "said"), [(4, "right"), (4.1, "1.025x off"), (2, "2.0x off")])
+def test_an_exact_guess_is_right(guess, said):
+    """And a close one is not called so."""
+    assert repr(predict("q", guess).reveal(4)).endswith(f"it is 4 s, {said}")
+
+
 @pytest.mark.parametrize(("guess", "actual", "factor"), [(0, 0, 1), (0, 1, None), (2, 1, 2)])
 def test_a_guess_of_nothing_has_a_factor_too(guess, actual, factor):
     """No division by zero."""

@@ -214,6 +214,44 @@ def test_tasks_of_a_deadlock_clean_up():
     assert cleaned == [True]
 
 
+@given(st.lists(st.floats(1e-9, 1e3, allow_nan=False), min_size=1, max_size=20))
+def test_no_timer_fires_before_its_deadline_as_asked(delays):
+    """Not even by a rounding error, so that the commonest loop, until a time is reached, ends."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        turns = 0
+        for delay in delays:
+            asked = loop.time() + delay
+            handle = loop.call_at(asked, lambda: None)
+            await asyncio.sleep(delay)
+            assert loop.time() >= asked == handle.when()
+            until = loop.time() + delay
+            while until > loop.time():
+                await asyncio.sleep(until - loop.time())
+                turns += 1
+        return turns
+
+    assert simulate(main, limit=1e9).value <= 3 * len(delays)
+
+
+def test_nine_waves_of_a_tenth_are_nine_tenths():
+    """Rounding errors do not add up, in whichever unit time is told."""
+
+    async def main():
+        for _ in range(9):
+            await asyncio.sleep(0.1)
+        return asyncio.get_running_loop().time()
+
+    async def many():
+        for _ in range(200_000):
+            await asyncio.sleep(0.001)
+
+    simulation = simulate(main)
+    assert (simulation.value, simulation.seconds) == (0.9, 0.9)
+    assert simulate(many).seconds == 200
+
+
 @pytest.mark.parametrize("delay", [0, 2e-16])
 def test_polling_without_waiting_is_a_livelock(delay):
     """A loop around a sleep of (nearly) nothing never lets time move, and is told so."""

@@ -1,5 +1,6 @@
 """The score card of an exercise: what the learner's function did, and what that means."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -66,15 +67,15 @@ class ScoreCard:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><td style="text-align:left">{"✔" if line.good else "✘"} {escape(line.what)}</td>'
-            f'<td style="text-align:left">{escape(_observed(line))}</td></tr>'
+            f'<tr><td style="text-align:left">{"✔" if line.good else "✘"} {_html(line.what)}</td>'
+            f'<td style="text-align:left">{_html(_observed(line))}</td></tr>'
             for line in self.lines
         )
         table = f"<table>{rows}</table>" if rows else ""
-        hint = f"<p>{escape(self.diagnosis)}</p>" if self.diagnosis else ""
+        hint = f"<p>{_html(self.diagnosis)}</p>" if self.diagnosis else ""
         return (
             f'<div style="border-left:4px solid {COLOURS[self.verdict]};padding-left:12px">'
-            f"<b>{MARKS[self.verdict]} {escape(self.title)}: {self.verdict}</b>{table}{hint}</div>"
+            f"<b>{MARKS[self.verdict]} {_html(self.title)}: {self.verdict}</b>{table}{hint}</div>"
         )
 
 
@@ -100,6 +101,11 @@ class Grading:
         """Return the finished card."""
         good = all(line.good for line in self.lines)
         return ScoreCard(title, "passed" if good else "not yet", tuple(self.lines), self.diagnosis)
+
+
+def _html(text: str) -> str:
+    """Return text for a page, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _observed(line: Line) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from course_lib.lab.exercises.card import Grading, ScoreCard
 from course_lib.lab.exercises.solution import Solution, solution_of
 from course_lib.lab.hygiene import expected
+from course_lib.lab.progress import note_check, note_hint
 from course_lib.lab.simulation import SimulationError
 
 __all__ = ["Exercise", "Hint", "cause_of"]
@@ -37,7 +38,7 @@ class Hint:
         return self.text
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Exercise:
     """An exercise: how it is graded, and the ways on when one is stuck.
 
@@ -56,6 +57,14 @@ class Exercise:
     hints: tuple[str, ...]
     _shown: int = field(default=0, init=False)
 
+    def __repr__(self) -> str:
+        return (
+            f"Exercise {self.id} · {self.title}: a function of ({', '.join(self.parameters)})\n"
+            f'  await exercise("{self.id}").check(function)   what it does, against what it should\n'
+            f'  exercise("{self.id}").hint()                  the next of {len(self.hints)} hints\n'
+            f'  exercise("{self.id}").solution()              one way, as it was executed'
+        )
+
     async def check(self, function: Callable[..., Any]) -> ScoreCard:
         """Run the learner's function and return a score card of its behaviour.
 
@@ -64,6 +73,11 @@ class Exercise:
         Args:
             function: The function asked for, not its result.
         """
+        card = await self._checked(function)
+        note_check(self.id, card)
+        return card
+
+    async def _checked(self, function: Callable[..., Any]) -> ScoreCard:
         title = f"Exercise {self.id} · {self.title}"
         misuse = self._misuse(function)
         if misuse:
@@ -91,6 +105,7 @@ class Exercise:
                 f'That was the last hint. `exercise("{self.id}").solution()` shows one way.'
             )
         self._shown += 1
+        note_hint(self.id)
         text = self.hints[self._shown - 1]
         return Hint(f"**Hint {self._shown} of {len(self.hints)}.** {text}")
 

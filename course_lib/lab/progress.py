@@ -1,0 +1,167 @@
+"""What a learner has done: exercises, predictions and minutes, kept beside their copies.
+
+It is kept where the notebook is one of the learner's own copies (`course_lib.working_copy`), in one
+file a notebook, and nowhere else: a run by nbval, or in `notebooks/`, leaves nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from course_lib.table import Table
+from course_lib.working_copy import FOLDER, RECORD, is_copy, stem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from course_lib.lab.exercises.card import ScoreCard
+    from course_lib.lab.prediction import Prediction
+
+__all__ = ["note_cells", "note_check", "note_hint", "note_prediction", "progress"]
+
+LONGEST_PAUSE: Final = 600.0
+"""Seconds between two cells from which on somebody has been away."""
+
+_last_cell: float | None = None
+
+
+def progress(folder: Path | None = None) -> Table:
+    """Return what has been done in each of the notebooks, as a table.
+
+    Args:
+        folder: The learner's copies; by default where this notebook is, or else `my/` beside it.
+
+    Raises:
+        LookupError: There are no copies of a learner's.
+    """
+    folder = folder or _folder() or _beside()
+    if folder is None:
+        raise LookupError(
+            "progress is kept with your own copies of the notebooks: `make lab`, or "
+            "`python -m course_lib lab`, makes them"
+        )
+    return Table(
+        ["notebook", "exercises", "attempts", "hints", "predictions", "minutes"],
+        [_row(path, folder) for path in sorted(folder.glob("[0-9]*.ipynb")) if is_copy(path)],
+    )
+
+
+def note_check(number: str, card: ScoreCard) -> None:
+    """Keep the result of a check; a stub is no attempt."""
+
+    def change(kept: dict[str, Any]) -> None:
+        exercise = kept["exercises"].setdefault(number, {"attempts": 0, "hints": 0})
+        exercise["attempts"] += card.verdict != "not attempted yet"
+        exercise["passed"] = exercise.get("passed", False) or card.passed
+
+    _change(change)
+
+
+def note_hint(number: str) -> None:
+    """Keep that a hint was asked for."""
+
+    def change(kept: dict[str, Any]) -> None:
+        exercise = kept["exercises"].setdefault(number, {"attempts": 0, "hints": 0})
+        exercise["hints"] += 1
+
+    _change(change)
+
+
+def note_prediction(prediction: Prediction) -> None:
+    """Keep a guess and its result."""
+    if prediction.guess is not None:
+        told = {"guess": prediction.guess, "actual": prediction.actual}
+        _change(lambda kept: kept["predictions"].update({prediction.question: told}))
+
+
+def note_cells() -> None:
+    """Keep the time between cells, from now on and in a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython and ipython.get_ipython()
+    if shell is not None and _note_cell not in shell.events.callbacks["post_run_cell"]:
+        shell.events.register("post_run_cell", _note_cell)
+
+
+def _note_cell(*_: object) -> None:
+    global _last_cell  # noqa: PLW0603 - one notebook a kernel
+    now, before = time.monotonic(), _last_cell
+    _last_cell = now
+    if before is not None and now - before < LONGEST_PAUSE:
+        _change(lambda kept: kept.update(seconds=kept["seconds"] + now - before))
+
+
+def _row(notebook: Path, folder: Path) -> list[str]:
+    kept = _read(_file(folder, notebook.stem))
+    exercises = kept["exercises"].values()
+    return [
+        notebook.stem,
+        f"{sum(each.get('passed', False) for each in exercises)} of {_exercises_in(notebook)}",
+        f"{sum(each['attempts'] for each in exercises)}",
+        f"{sum(each['hints'] for each in exercises)}",
+        f"{len(kept['predictions'])}",
+        f"{kept['seconds'] / 60:.0f}",
+    ]
+
+
+def _exercises_in(notebook: Path) -> int:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return sum("exercise" in cell["metadata"] for cell in cells)
+
+
+def _change(change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what is kept of this notebook, if it is a learner's copy.
+
+    Progress is not worth an error: where it cannot be written, the lesson goes on.
+    """
+    folder, notebook = _folder(), _notebook()
+    if folder is None or notebook is None:
+        return
+    path = _file(folder, notebook)
+    try:
+        kept = _read(path)
+        change(kept)
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.draft")
+        draft.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        return
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = {
+            "exercises": dict(kept["exercises"]),
+            "predictions": dict(kept["predictions"]),
+            "seconds": float(kept["seconds"]),
+        }
+    except (OSError, ValueError, TypeError, KeyError):
+        return {"exercises": {}, "predictions": {}, "seconds": 0.0}
+    return kept
+
+
+def _file(folder: Path, notebook: str) -> Path:
+    return folder / "progress" / f"{notebook}.json"
+
+
+def _folder() -> Path | None:
+    """Return the folder of learner's copies that this kernel runs in, if it does."""
+    here = Path.cwd()
+    return here if (here / RECORD).is_file() else None
+
+
+def _beside() -> Path | None:
+    beside = Path.cwd().parent / FOLDER
+    return beside if (beside / RECORD).is_file() else None
+
+
+def _notebook() -> str | None:
+    """Return the stem of this kernel's notebook, which the Jupyter server names."""
+    name = os.environ.get("JPY_SESSION_NAME")
+    return stem_of(Path(name)) if name else None
