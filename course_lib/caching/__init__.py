@@ -5,12 +5,11 @@ model; `SqliteStore` is a second tier on disk, and `stable_key` makes keys for i
 """
 
 from course_lib.caching.adapter import CacheAdapter
-from course_lib.caching.cache import AsyncCache
+from course_lib.caching.cache import AsyncCache, CacheStatistics
 from course_lib.caching.cached import cached
 from course_lib.caching.codec import JsonCodec
 from course_lib.caching.keys import stable_key
 from course_lib.caching.sqlite_store import SqliteStore
-from course_lib.caching.statistics import CacheStatistics
 
 __all__ = [
     "AsyncCache",

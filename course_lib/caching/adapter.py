@@ -10,10 +10,13 @@ from weakref import WeakSet
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
-from course_lib.caching.flight import Flight, Flights, Work
 from course_lib.caching.keys import stable_key
+from course_lib.caching.memory import Entry
+from course_lib.caching.single_flight import Flights, TaskFlight, Work
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from langchain_core.outputs import Generation
 
     from course_lib.caching.cache import AsyncCache
@@ -50,7 +53,7 @@ class CacheAdapter(BaseCache):
             raise ValueError(f"patience={patience!r}: give seconds above 0")
         self.cache = cache
         self._patience = patience
-        self._flights = Flights()
+        self._flights: Flights[TaskFlight] = Flights()
         self._leading: WeakSet[asyncio.Task[Any]] = WeakSet()  # who may be waited for
 
     def __repr__(self) -> str:
@@ -79,12 +82,12 @@ class CacheAdapter(BaseCache):
         own = _is_caller(task, sys._getframe(1))  # noqa: SLF001 - documented
         key = _key(prompt, llm_string)
         while True:  # each round, one who was waited for was cancelled
-            flight = self._flights.here().get(key)
+            flight = self._here().get(key)
             if flight is None:
                 value = await self.cache.get(key, _ABSENT)
                 if value is not _ABSENT:
                     return _copies(value)
-                flight = self._flights.here().get(key)  # begun while the store was asked
+                flight = self._here().get(key)  # begun while the store was asked
             if task is None or task in self._leading:
                 return None  # who is waited for must not wait
             if flight is None:
@@ -98,7 +101,7 @@ class CacheAdapter(BaseCache):
         """Keep an answer, and give it to those who wait for it."""
         key = _key(prompt, llm_string)
         value = _copies(return_val)
-        flight = self._flights.here().get(key)
+        flight = self._here().get(key)
         try:
             await self.cache.set(key, value)
         finally:
@@ -109,28 +112,31 @@ class CacheAdapter(BaseCache):
         """Forget everything that the cache holds."""
         await self.cache.clear()
 
-    async def _answer(self, flight: Flight) -> Any:
+    async def _answer(self, flight: TaskFlight) -> Any:
         """Wait for what another call hands in."""
         self.cache.count_coalesced()
         try:
             async with asyncio.timeout(self._patience):
-                failed, value = await flight.outcome()
+                entry = await flight.wait()
         except TimeoutError:
             return _NOTHING
-        if failed:
-            raise value
-        return value
+        if entry.failed:
+            raise entry.value
+        return entry.value
+
+    def _here(self) -> dict[Hashable, TaskFlight]:
+        return self._flights.of(asyncio.get_running_loop())
 
     def _lead(self, key: str, task: asyncio.Task[Any], *, own: bool) -> None:
-        flight = self._flights.here()[key] = Flight(key, Work())
+        flight = self._here()[key] = TaskFlight(key, Work())
         self._leading.add(task)
         task.add_done_callback(partial(self._end, flight, own))
 
-    def _land(self, flight: Flight, value: Any, *, failed: bool = False) -> None:
-        self._flights.remove([flight])
-        flight.land((failed, value))
+    def _land(self, flight: TaskFlight, value: Any, *, failed: bool = False) -> None:
+        self._flights.remove(flight)
+        flight.land(Entry(value, failed=failed))
 
-    def _end(self, flight: Flight, own: bool, task: asyncio.Task[Any]) -> None:  # noqa: FBT001
+    def _end(self, flight: TaskFlight, own: bool, task: asyncio.Task[Any]) -> None:  # noqa: FBT001
         """Let nobody wait for a task that has ended without an answer."""
         self._leading.discard(task)
         if flight.landed:

@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from course_lib.caching.sync_methods import SyncMethods
+from course_lib.caching.memory import Entry, Expiry, Memory
+from course_lib.caching.single_flight import TaskSingleFlight, ThreadSingleFlight
+from course_lib.checks import require_positive
+from course_lib.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 
-    from course_lib.caching.memory import Entry
-    from course_lib.caching.single_flight import Outcome
+    from langchain_core.stores import BaseStore
 
-__all__ = ["AsyncCache"]
+    from course_lib.caching.codec import JsonCodec
+    from course_lib.caching.store_tier import Tier
+
+__all__ = ["AsyncCache", "CacheStatistics"]
 
 T = TypeVar("T")
 
 
-class AsyncCache(SyncMethods):
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """What a cache has done since it was made. Each request is one of the first four.
+
+    Attributes:
+        hits: Requests answered from memory, with a value or an error that was kept.
+        store_hits: Requests answered from the second tier.
+        misses: Requests that led to a computation, or to the default of `get`.
+        coalesced: Requests that waited for a computation that another one had begun.
+        refreshes: Early refreshes begun; they are no requests.
+        evictions: Entries dropped for want of room.
+        expired: Entries dropped from memory because their time was over.
+        errors: Computations that raised; cancelled ones do not count.
+        store_errors: Calls of the second tier that failed or took too long, and what it held that
+            could not be read, or was given and could not be written.
+        size: Entries in memory now, those included that have expired and were not asked for since.
+        in_flight: Keys being computed now.
+    """
+
+    hits: int
+    store_hits: int
+    misses: int
+    coalesced: int
+    refreshes: int
+    evictions: int
+    expired: int
+    errors: int
+    store_errors: int
+    size: int
+    in_flight: int
+
+    @property
+    def requests(self) -> int:
+        """All requests."""
+        return self.hits + self.store_hits + self.misses + self.coalesced
+
+    @property
+    def hit_ratio(self) -> float:
+        """Share of requests that led to no computation of their own; 0.0 if there were none."""
+        return 1 - self.misses / self.requests if self.requests else 0.0
+
+
+class AsyncCache:
     """Keeps values by key: the most recently used ones, each for a limited time.
 
         cache = AsyncCache(ttl=60, maxsize=1_000)
@@ -31,6 +79,10 @@ class AsyncCache(SyncMethods):
     May be used by several threads and event loops, also one after another. Each event loop
     computes for itself, and threads do among themselves; what one has found, all find.
 
+    The methods whose names end in `_sync` are for synchronous code, in as many threads as you like.
+    They share all values with the others. Nothing is refreshed early from there, and a call of the
+    store takes what it takes.
+
     Values are handed out as they are: who changes one changes it for all. Cache what cannot be
     changed (a tuple for a list), or give `copy=`.
 
@@ -41,9 +93,7 @@ class AsyncCache(SyncMethods):
             its own, drawn between 0 and this, so that what came together does not go together.
         negative_ttl: Seconds that an error is kept and raised again; 0 for not at all.
         early: How eagerly values are computed anew, in the background, before their time is over
-            (XFetch's beta; see `Policy.is_due`): 0 for never, 1 for the usual eagerness.
-        max_bytes: Most bytes in memory, as `weigh` says; None for any number.
-        weigh: Returns the bytes of a value. What alone is heavier than `max_bytes` is not kept.
+            (XFetch's beta; see `Expiry.is_due`): 0 for never, 1 for the usual eagerness.
         copy: Makes the copy of a value that each caller gets, such as `copy.deepcopy`.
         store: A second tier, asked on a miss in memory, that others may share and that may outlive
             the process: `SqliteStore(path)` or another `BaseStore[str, bytes]`. With it, keys are
@@ -53,12 +103,67 @@ class AsyncCache(SyncMethods):
         codec: Writes values for the store; by default a `JsonCodec()`.
         timer: Returns seconds that never go back; by default the running event loop's time where
             it has one of its own (virtual time), and `time.monotonic` otherwise.
-        seed: What the draws for `jitter` and `early` start from.
 
     Raises:
         ValueError: An argument is out of range.
         TypeError: `store` is no langchain BaseStore.
     """
+
+    def __init__(
+        self,
+        *,
+        ttl: float | None,
+        maxsize: int | None,
+        jitter: float = 0.0,
+        negative_ttl: float = 0.0,
+        early: float = 0.0,
+        copy: Callable[[Any], Any] | None = None,
+        store: BaseStore[str, bytes] | None = None,
+        store_timeout: float = 1.0,
+        codec: JsonCodec | None = None,
+        timer: Callable[[], float] | None = None,
+    ) -> None:
+        require_positive(store_timeout=store_timeout)
+        clock = Clock(timer, ageing=True)
+        self._expiry = expiry = Expiry(
+            clock, ttl=ttl, jitter=jitter, negative_ttl=negative_ttl, early=early
+        )
+        self._memory = memory = Memory(maxsize, expiry)
+        self._lock, self._find = memory.lock, memory.find  # looked up once
+        self._tier = None if store is None else _tier(store, codec, memory, store_timeout)
+        self._tasks = TaskSingleFlight(memory, self._tier)
+        self._threads = ThreadSingleFlight(memory, self._tier)
+        self._reads: dict[Hashable, object] = {}  # the last `get` that asked the store for a key
+        self._copy = copy
+        # Whether a value that is found is handed out as it is, with nothing else to think of.
+        self._plain = copy is None and not early and not negative_ttl
+
+    def __repr__(self) -> str:
+        memory = self._memory
+        return (
+            f"<{type(self).__name__} {len(memory.entries)} of {memory.maxsize:g} values, "
+            f"ttl={self._expiry.ttl:g} s, {self.statistics().hit_ratio:.0%} hits>"
+        )
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a second tier."""
+        return self._tier is not None
+
+    def statistics(self) -> CacheStatistics:
+        """Return what it has done, as a frozen value."""
+        with self._lock:
+            return CacheStatistics(
+                **asdict(self._memory.counts),
+                store_errors=self._tier.errors if self._tier else 0,
+                size=len(self._memory.entries),
+                in_flight=len(self._tasks.flights) + len(self._threads.flights),
+            )
+
+    def count_coalesced(self) -> None:
+        """Count a request that waits for another's, outside of this cache."""
+        with self._lock:
+            self._memory.counts.coalesced += 1
 
     async def get_or_compute(
         self, key: Hashable, compute: Callable[[], Awaitable[T]], *, ttl: float | None = None
@@ -80,13 +185,12 @@ class AsyncCache(SyncMethods):
         """
         entry = self._find(key)
         if entry is None:
-            [outcome] = await self._flight.join([key], _one(compute), self._checked(key, ttl))
-            return self._give(*outcome)  # type: ignore[no-any-return]
-        if self._plain and not entry.failed:
+            [entry] = await self._tasks.join([key], _one(compute), self._checked(key, ttl))
+        elif self._plain:
             return entry.value  # type: ignore[no-any-return]
-        if self._is_due(entry):
-            self._flight.refresh(key, _one(compute), self._checked(key, ttl))
-        return self._give(entry.failed, entry.value)  # type: ignore[no-any-return]
+        elif self._is_due(entry):
+            self._tasks.refresh(key, _one(compute), self._checked(key, ttl))
+        return self._give(entry)  # type: ignore[no-any-return]
 
     async def get_or_compute_many(
         self,
@@ -116,15 +220,15 @@ class AsyncCache(SyncMethods):
                 of `keys`. Otherwise as `get_or_compute`.
         """
         keys = list(keys)
-        found = self.find_many(keys)
-        late: dict[Any, Outcome] = {}
+        found = self._memory.find_many(keys)
+        late: dict[Any, Entry] = {}
         if None in found:
             missing = self._missing(keys, found, ttl)
-            outcomes = await self._flight.join(missing, _many(compute), ttl)
-            late = dict(zip(missing, outcomes, strict=True))
+            entries = await self._tasks.join(missing, _many(compute), ttl)
+            late = dict(zip(missing, entries, strict=True))
         elif self._plain:
             return [entry.value for entry in found if entry is not None]
-        if self._policy.early:
+        if self._expiry.early:
             self._refresh_due(keys, found, compute, ttl)
         return self._given(keys, found, late, return_exceptions=return_exceptions)
 
@@ -144,7 +248,7 @@ class AsyncCache(SyncMethods):
             self._take(key, entry, current=current)
         elif entry is None or entry.failed:
             self._miss(entry)
-        return default if entry is None or entry.failed else self._give(False, entry.value)
+        return default if entry is None or entry.failed else self._give(entry)
 
     async def set(self, key: Hashable, value: Any, *, ttl: float | None = None) -> None:
         """Keep a value. What is being computed for the key is not kept any more.
@@ -176,6 +280,92 @@ class AsyncCache(SyncMethods):
         if self._tier is not None:
             await self._tier.clear()
 
+    def get_or_compute_sync(
+        self, key: Hashable, compute: Callable[[], T], *, ttl: float | None = None
+    ) -> T:
+        """Return the value of a key; if it is not there, the first thread computes it."""
+        entry = self._find(key)
+        if entry is None:
+            [entry] = self._threads.join(
+                [key], lambda _: [Entry(compute())], self._checked(key, ttl)
+            )
+        return self._give(entry)  # type: ignore[no-any-return]
+
+    def get_or_compute_many_sync(
+        self,
+        keys: Iterable[Hashable],
+        compute: Callable[[list[Any]], Sequence[Any]],
+        *,
+        ttl: float | None = None,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Return the values of many keys; see `get_or_compute_many`."""
+        keys = list(keys)
+        found = self._memory.find_many(keys)
+        late: dict[Any, Entry] = {}
+        if None in found:
+            missing = self._missing(keys, found, ttl)
+            entries = self._threads.join(missing, lambda some: _entries(compute(some)), ttl)
+            late = dict(zip(missing, entries, strict=True))
+        return self._given(keys, found, late, return_exceptions=return_exceptions)
+
+    def get_sync(self, key: Hashable, default: Any = None) -> Any:
+        """Return the value of a key if it is there, and otherwise `default`."""
+        entry = self._find(key)
+        if entry is None and self._tier is not None:
+            mark = self._begin_read(self._checked_key(key))
+            try:
+                entry = self._tier.read_sync([str(key)]).get(str(key))
+            finally:
+                current = self._end_read(key, mark)
+            self._take(key, entry, current=current)
+        elif entry is None or entry.failed:
+            self._miss(entry)
+        return default if entry is None or entry.failed else self._give(entry)
+
+    def set_sync(self, key: Hashable, value: Any, *, ttl: float | None = None) -> None:
+        """Keep a value; see `set`."""
+        entry = self._new_entry(key, value, ttl)
+        if self._tier is not None:
+            self._tier.write_sync({str(key): entry})
+
+    def invalidate_sync(self, key: Hashable) -> bool:
+        """Forget a key; see `invalidate`."""
+        held = self._drop(key)
+        if self._tier is not None:
+            self._tier.delete_sync([self._checked_key(key)])
+        return held
+
+    def clear_sync(self) -> None:
+        """Forget everything; see `clear`."""
+        self._drop_all()
+        if self._tier is not None:
+            self._tier.clear_sync()
+
+    def _missing(self, keys: list[Any], found: list[Entry | None], ttl: float | None) -> list[Any]:
+        """Return the keys that were not found, each once; the others of each count as coalesced."""
+        missing = list({key: None for key, entry in zip(keys, found, strict=True) if entry is None})
+        for key in missing:
+            self._checked(key, ttl)
+        with self._lock:
+            self._memory.counts.coalesced += found.count(None) - len(missing)
+        return missing
+
+    def _given(
+        self,
+        keys: list[Any],
+        found: list[Entry | None],
+        late: dict[Any, Entry],
+        *,
+        return_exceptions: bool,
+    ) -> list[Any]:
+        """Return the values of `keys`, those that were found and those that came late."""
+        entries = [entry or late[key] for key, entry in zip(keys, found, strict=True)]
+        return [
+            entry.value if entry.failed and return_exceptions else self._give(entry)
+            for entry in entries
+        ]
+
     def _refresh_due(
         self,
         keys: list[Any],
@@ -185,20 +375,117 @@ class AsyncCache(SyncMethods):
     ) -> None:
         for key, entry in zip(keys, found, strict=True):
             if entry is not None and self._is_due(entry):
-                self._flight.refresh(key, _many(compute), self._checked(key, ttl))
+                self._tasks.refresh(key, _many(compute), self._checked(key, ttl))
+
+    def _is_due(self, entry: Entry) -> bool:
+        if not self._expiry.early:
+            return False
+        with self._lock:
+            return self._expiry.is_due(entry)
+
+    def _new_entry(self, key: Hashable, value: Any, ttl: float | None) -> Entry:
+        """Put a value in memory and return its entry; what is computed for the key is void."""
+        self._checked(key, ttl)
+        entry = Entry(value if self._copy is None else self._copy(value))
+        with self._lock:
+            self._forget(key)
+            self._memory.keep(key, entry, ttl)
+            return entry
+
+    def _begin_read(self, key: Hashable) -> object:
+        """Note that `get` asks the store, whose answer is void once the key is set or dropped."""
+        mark = object()
+        with self._lock:
+            self._reads[key] = mark
+        return mark
+
+    def _end_read(self, key: Hashable, mark: object) -> bool:
+        """Return whether the store's answer may be kept."""
+        with self._lock:
+            current = self._reads.get(key) is mark
+            if current:
+                del self._reads[key]
+            return current
+
+    def _take(self, key: Hashable, entry: Entry | None, *, current: bool) -> None:
+        """Count what the store answered, and keep it in memory if it may be."""
+        with self._lock:
+            self._memory.counts.misses += entry is None
+            self._memory.counts.store_hits += entry is not None
+            if entry is not None and current:
+                self._memory.put(key, entry)
+
+    def _miss(self, failure: Entry | None) -> None:
+        """Count a miss; an error that was found in the place of a value is one."""
+        with self._lock:
+            self._memory.counts.misses += 1
+            self._memory.counts.hits -= failure is not None
+
+    def _drop(self, key: Hashable) -> bool:
+        """Forget a key in memory; return whether there was something to be used."""
+        with self._lock:
+            held = self._memory.has(key)
+            self._forget(key)
+            return held
+
+    def _drop_all(self) -> None:
+        with self._lock:
+            self._memory.entries.clear()
+            self._tasks.flights.clear()
+            self._threads.flights.clear()
+            self._reads.clear()
+
+    def _forget(self, key: Hashable) -> None:
+        self._memory.drop(key)
+        self._tasks.flights.disown(key)
+        self._threads.flights.disown(key)
+        self._reads.pop(key, None)
+
+    def _give(self, entry: Entry) -> Any:
+        if entry.failed:
+            raise entry.value.with_traceback(None)  # or it would grow with each time it is raised
+        return entry.value if self._copy is None else self._copy(entry.value)
+
+    def _checked(self, key: Hashable, ttl: float | None) -> float | None:
+        if ttl is not None:
+            require_positive(ttl=ttl)
+        if self._tier is not None:
+            self._checked_key(key)
+        return ttl
+
+    def _checked_key(self, key: Hashable) -> str:
+        if not isinstance(key, str):
+            raise TypeError(
+                f"key={key!r:.80}: with a store keys are str; make one with `stable_key(...)`"
+            )
+        return key
 
 
-def _one(compute: Callable[[], Awaitable[Any]]) -> Callable[[list[Any]], Awaitable[list[Outcome]]]:
-    async def outcomes(_: list[Any]) -> list[Outcome]:
-        return [(False, await compute())]
+def _tier(
+    store: BaseStore[str, bytes], codec: JsonCodec | None, memory: Memory, timeout: float
+) -> Tier:
+    # What knows LangChain is imported here: a cache without a store needs none of it.
+    from course_lib.caching.codec import JsonCodec  # noqa: PLC0415 - see above
+    from course_lib.caching.store_tier import Tier  # noqa: PLC0415 - see above
 
-    return outcomes
+    return Tier(store, codec or JsonCodec(), memory, timeout)
+
+
+def _one(compute: Callable[[], Awaitable[Any]]) -> Callable[[list[Any]], Awaitable[list[Entry]]]:
+    async def entries(_: list[Any]) -> list[Entry]:
+        return [Entry(await compute())]
+
+    return entries
 
 
 def _many(
     compute: Callable[[list[Any]], Awaitable[Sequence[Any]]],
-) -> Callable[[list[Any]], Awaitable[list[Outcome]]]:
-    async def outcomes(keys: list[Any]) -> list[Outcome]:
-        return [(isinstance(value, Exception), value) for value in await compute(keys)]
+) -> Callable[[list[Any]], Awaitable[list[Entry]]]:
+    async def entries(keys: list[Any]) -> list[Entry]:
+        return _entries(await compute(keys))
 
-    return outcomes
+    return entries
+
+
+def _entries(values: Sequence[Any]) -> list[Entry]:
+    return [Entry(value, failed=isinstance(value, Exception)) for value in values]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from langchain_core.runnables import Runnable
 
 from course_lib.caching.cache import AsyncCache
-from course_lib.caching.identity import identity_of
 from course_lib.caching.keys import KeyMaker, chosen
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 _ABSENT: Final = object()
 _STREAM: Final = "#stream"  # no JSON ends like that
+_numbers: Final = count(1)
+_numbered: Final[dict[int, tuple[weakref.ref[Any], str]]] = {}
 
 
 def cached(
@@ -47,11 +52,12 @@ def cached(
         cache: Where answers are kept; several Runnables may share it.
         key: Returns what of an input the answer depends on: a str, JSON values, Documents or
             messages; by default the input itself.
-        namespace: Whose answers these are, the same in every process. By default made of the
-            Runnable's name and code, and of `key`, where they tell it from all others.
+        namespace: Whose answers these are. By default those of this very object, and of this
+            `key`: wrapped again, it finds them. Where there is a store, say it: what is kept there
+            outlives the objects of this process.
 
     Raises:
-        ValueError: There is a store, and the Runnable can only be told from others by a namespace.
+        ValueError: There is a store, and no namespace.
         TypeError: `runnable` is no Runnable, or `cache` no AsyncCache.
     """
     if not isinstance(runnable, Runnable):
@@ -62,7 +68,13 @@ def cached(
     if not isinstance(cache, AsyncCache):
         raise TypeError(f"cache={cache!r:.80}: pass an AsyncCache(ttl=..., maxsize=...)")
     if namespace is None:
-        namespace = identity_of(runnable, key, lasting=cache.has_store)
+        if cache.has_store:
+            raise ValueError(
+                "this cache has a store, where answers outlive this process: say whose they are, "
+                'as in `cached(..., namespace="search")`, with a name of its own for each Runnable'
+            )
+        numbers = [_number(thing) for thing in (runnable, key) if thing is not None]
+        namespace = "/".join([runnable.get_name(), *numbers])
     return Cached(runnable, cache, key, namespace)
 
 
@@ -249,3 +261,19 @@ class Cached(Runnable[Input, Output]):
             self.cache.set_sync(key + _STREAM, pieces)
             return
         yield from pieces
+
+
+def _number(thing: Any) -> str:
+    """Return the number of an object, which no other gets, also when it is gone."""
+    reference, number = _numbered.get(id(thing), (None, ""))
+    if reference is None or reference() is not thing:
+        number = str(next(_numbers))
+        with suppress(TypeError):  # what cannot be referred to weakly has a new one each time
+            _numbered[id(thing)] = weakref.ref(thing, partial(_forget, id(thing))), number
+    return number
+
+
+def _forget(identity: int, reference: weakref.ref[Any]) -> None:
+    """Forget an object that is gone, unless another has taken its place."""
+    if _numbered.get(identity, (None, ""))[0] is reference:
+        del _numbered[identity]

@@ -23,7 +23,7 @@ LONGEST: Final = 200
 _CODEC: Final = JsonCodec()
 
 
-def stable_key(*parts: Any, namespace: str = "", codec: JsonCodec = _CODEC) -> str:
+def stable_key(*parts: Any, namespace: str = "") -> str:
     """Return a str for values, equal for equal values, in every process and run.
 
     It is the canonical JSON of the parts (dicts sorted by key, no spaces). Python's `hash` is no
@@ -35,14 +35,13 @@ def stable_key(*parts: Any, namespace: str = "", codec: JsonCodec = _CODEC) -> s
     Args:
         parts: What the value depends on: JSON values, tuples, Documents, messages.
         namespace: What tells these keys from those of others in the same cache.
-        codec: Writes the parts; one that knows more classes takes more.
 
     Raises:
         TypeError: A part cannot be written as JSON; the message says which, and what to do.
         ValueError: A number is not finite, or a part contains itself.
     """
     try:
-        text = ",".join(codec.dumps(part) for part in parts)
+        text = _CODEC.dumps(list(parts))[1:-1]
     except (TypeError, ValueError) as error:
         raise _kind(error)(
             f"no key can be made of {parts!r:.80}: {error}. Give `key=`, a function that returns "

@@ -50,8 +50,8 @@ class Tier:
     Args:
         store: Where they are.
         codec: Writes and reads values.
-        memory: The first tier, for its time and its lock.
-        ttl: Seconds; nothing read lives longer from then on, whatever clocks have been set.
+        memory: The first tier, for its time and its lock; nothing that is read lives longer from
+            then on than its ttl says, whatever clocks have been set.
         timeout: Seconds for one call, beyond which it counts as failed. From synchronous code a
             call cannot be given up, and takes what it takes.
 
@@ -64,7 +64,6 @@ class Tier:
         store: BaseStore[str, bytes],
         codec: JsonCodec,
         memory: Memory,
-        ttl: float,
         timeout: float,
     ) -> None:
         if not isinstance(store, BaseStore):
@@ -75,7 +74,7 @@ class Tier:
         self._store = store
         self._codec = codec
         self._memory = memory
-        self._ttl = ttl
+        self._ttl = memory.expiry.ttl
         self._timeout = timeout
         self.errors = 0
 
