@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from course_lib.monitoring.distribution import Distribution
+    from course_lib.monitoring.histogram import Distribution
     from course_lib.monitoring.report import Report
 
 __all__ = ["BOUNDS", "to_prometheus"]

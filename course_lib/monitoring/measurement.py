@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from course_lib.clock import NANO
 from course_lib.monitoring.call import Call
-from course_lib.monitoring.log_linear import NANO
 from course_lib.monitoring.runs import innermost, outcome_of
 
 if TYPE_CHECKING:

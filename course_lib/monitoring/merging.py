@@ -7,12 +7,12 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
-from course_lib.monitoring.log_linear import NANO
+from course_lib.clock import NANO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from course_lib.monitoring.distribution import Distribution
+    from course_lib.monitoring.histogram import Distribution
     from course_lib.monitoring.report import Report
     from course_lib.monitoring.spans import Span
     from course_lib.monitoring.step_report import StepReport

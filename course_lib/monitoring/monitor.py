@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from course_lib.clock import NANO
 from course_lib.monitoring.callback import MonitorCallback
-from course_lib.monitoring.log_linear import LONGEST, NANO
+from course_lib.monitoring.histogram import LONGEST
 from course_lib.monitoring.measurement import Measurement
 from course_lib.monitoring.records import Ledger
 from course_lib.monitoring.runs import Runs

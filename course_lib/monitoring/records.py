@@ -7,9 +7,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
-from course_lib.clock import Clock
+from course_lib.clock import NANO, Clock
 from course_lib.monitoring.call import Call
-from course_lib.monitoring.log_linear import NANO
 from course_lib.monitoring.report import Report
 from course_lib.monitoring.spans import Span
 from course_lib.monitoring.tally import Tally

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from langchain_core.runnables.config import var_child_runnable_config
 
+from course_lib.clock import NANO
 from course_lib.monitoring.call import Call, Run
-from course_lib.monitoring.log_linear import NANO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

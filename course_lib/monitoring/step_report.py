@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from course_lib.monitoring.distribution import Distribution
-from course_lib.monitoring.log_linear import NANO
+from course_lib.clock import NANO
+from course_lib.monitoring.histogram import Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
