@@ -16,9 +16,8 @@ from course_lib.monitoring.histogram import Distribution, Histogram
 from course_lib.monitoring.littles_law import LittlesLaw, littles_law
 from course_lib.monitoring.loop_lag import LoopLag
 from course_lib.monitoring.monitor import PerformanceMonitor
-from course_lib.monitoring.report import Report, StepReport
+from course_lib.monitoring.report import Report, Span, StepReport
 from course_lib.monitoring.report_diff import ReportDiff, StepDiff, diff
-from course_lib.monitoring.spans import Span
 from course_lib.monitoring.station import Station
 
 if TYPE_CHECKING:

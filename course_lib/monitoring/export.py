@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from course_lib.monitoring.report import Report
-    from course_lib.monitoring.spans import Span
+    from course_lib.monitoring.report import Report, Span
 
 __all__ = ["to_chrome_trace", "to_json_lines", "write_trace"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from course_lib.monitoring.spans import Span
+    from course_lib.monitoring.report import Span
 
 __all__ = ["held_by"]
 

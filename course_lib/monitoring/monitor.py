@@ -10,8 +10,8 @@ from course_lib.monitoring.callback import MonitorCallback
 from course_lib.monitoring.histogram import LONGEST
 from course_lib.monitoring.measurement import Measurement
 from course_lib.monitoring.records import Ledger
+from course_lib.monitoring.report import OUTCOMES, Outcome
 from course_lib.monitoring.runs import Runs
-from course_lib.monitoring.spans import OUTCOMES, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

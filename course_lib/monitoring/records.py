@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from course_lib.clock import NANO, Clock
 from course_lib.monitoring.call import Call
-from course_lib.monitoring.report import Report
-from course_lib.monitoring.spans import Span
+from course_lib.monitoring.report import Report, Span
 from course_lib.monitoring.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from course_lib.monitoring.spans import Outcome
+    from course_lib.monitoring.report import Outcome
 
 __all__ = ["OTHER", "Ledger"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from course_lib.monitoring.records import Ledger
-    from course_lib.monitoring.spans import Outcome
+    from course_lib.monitoring.report import Outcome
 
 __all__ = ["Runs", "innermost", "outcome_of"]
 

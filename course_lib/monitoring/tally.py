@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from course_lib.monitoring.histogram import Histogram
-from course_lib.monitoring.step_report import StepReport
+from course_lib.monitoring.report import StepReport
 
 if TYPE_CHECKING:
-    from course_lib.monitoring.spans import Outcome
+    from course_lib.monitoring.report import Outcome
 
 __all__ = ["Tally"]
 

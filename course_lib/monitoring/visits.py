@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from course_lib.monitoring.report import Report
-    from course_lib.monitoring.spans import Span
+    from course_lib.monitoring.report import Report, Span
 
 __all__ = ["Visit", "ahead_of", "chosen_steps", "visits_of"]
 

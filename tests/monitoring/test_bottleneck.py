@@ -17,8 +17,7 @@ from course_lib.monitoring.bottleneck import bottleneck
 from course_lib.monitoring.held_loop import held_by
 from course_lib.monitoring.littles_law import littles_law
 from course_lib.monitoring.monitor import PerformanceMonitor
-from course_lib.monitoring.report import Report
-from course_lib.monitoring.spans import Span
+from course_lib.monitoring.report import Report, Span
 from course_lib.rate_limiting import Gate, limited
 
 QUEUES = ("provider", "planned", "gap")

@@ -14,8 +14,7 @@ from course_lib.lab import simulate
 from course_lib.monitoring.export import to_chrome_trace, to_json_lines, write_trace
 from course_lib.monitoring.export_prometheus import to_prometheus
 from course_lib.monitoring.monitor import PerformanceMonitor
-from course_lib.monitoring.report import Report
-from course_lib.monitoring.spans import Span
+from course_lib.monitoring.report import Report, Span
 
 NUMBER, TEXT = {"type": "number", "minimum": 0}, {"type": "string"}
 WHOLE = {"type": "integer", "minimum": 0}
