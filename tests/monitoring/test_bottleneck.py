@@ -13,8 +13,7 @@ from langchain_core.runnables import RunnableLambda
 from network_support import CHAIN, Place, batch, poisson, run
 
 from course_lib.lab import simulate
-from course_lib.monitoring.bottleneck import bottleneck
-from course_lib.monitoring.held_loop import held_by
+from course_lib.monitoring.bottleneck import bottleneck, held_by
 from course_lib.monitoring.littles_law import littles_law
 from course_lib.monitoring.monitor import PerformanceMonitor
 from course_lib.monitoring.report import Report, Span

@@ -11,8 +11,7 @@ from network_support import CHAIN, batch, run
 from prometheus_client.parser import text_string_to_metric_families
 
 from course_lib.lab import simulate
-from course_lib.monitoring.export import to_chrome_trace, to_json_lines, write_trace
-from course_lib.monitoring.export_prometheus import to_prometheus
+from course_lib.monitoring.export import to_chrome_trace, to_json_lines, to_prometheus, write_trace
 from course_lib.monitoring.monitor import PerformanceMonitor
 from course_lib.monitoring.report import Report, Span
 
