@@ -12,23 +12,23 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
 from course_lib.clock import NANO
-from course_lib.monitoring.records import Call
+from course_lib.monitoring.records import OpenCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
-    from course_lib.monitoring.records import Ledger
-    from course_lib.monitoring.report import Outcome
+    from course_lib.monitoring.records import Records
+    from course_lib.monitoring.report import Ending
 
 __all__ = ["MonitorCallback", "Runs", "innermost", "outcome_of"]
 
-innermost: ContextVar[Call | None] = ContextVar("innermost measured call", default=None)
+innermost: ContextVar[OpenCall | None] = ContextVar("innermost measured call", default=None)
 """The `with monitor.measure(...)` that the running code is in."""
 
 
 @dataclass(slots=True, eq=False)
-class Run(Call):
+class Run(OpenCall):
     """A call that LangChain's events tell of.
 
     Attributes:
@@ -58,12 +58,12 @@ class Runs:
     """A bounded map from LangChain's run ids to calls in flight.
 
     Args:
-        ledger: Where the calls are counted.
+        records: Where the calls are counted.
         room: How many runs are kept; beyond that the oldest is given up.
     """
 
-    def __init__(self, ledger: Ledger, room: int) -> None:
-        self._ledger = ledger
+    def __init__(self, records: Records, room: int) -> None:
+        self._records = records
         self._room = room
         self._runs: dict[UUID, Run] = {}
 
@@ -80,11 +80,11 @@ class Runs:
         tells_end: bool,
     ) -> None:
         """Begin a run; nothing happens if it is known (the handler was passed twice)."""
-        with self._ledger.lock:
+        with self._records.lock:
             if key in self._runs:
                 return
             above = None if parent is None else self._runs.get(parent)
-            run = self._ledger.begin(Run, name, above or self._measured())
+            run = self._records.begin(Run, name, above or self._measured())
             run.key, run.tells_end = key, tells_end
             run.task, run.thread = _current_task(), get_ident()
             if above is not None:
@@ -101,20 +101,20 @@ class Runs:
         run = self._runs.get(key)
         if run is None or run.streams:
             return
-        with self._ledger.lock:
+        with self._records.lock:
             run.streams = True
-            tally = self._ledger.tallies.get(run.name)
+            tally = self._records.tallies.get(run.name)
             if tally is not None:
-                tally.add_token((self._ledger.clock.nanoseconds() - run.start) / NANO)
+                tally.add_token((self._records.clock.nanoseconds() - run.start) / NANO)
 
-    def end(self, key: UUID, outcome: Outcome) -> None:
+    def end(self, key: UUID, outcome: Ending) -> None:
         """End a run, unless it is not known (any more)."""
-        with self._ledger.lock:
+        with self._records.lock:
             run = self._runs.get(key)
             if run is not None:
                 self._end(run, outcome)
 
-    def innermost(self) -> Call | None:
+    def innermost(self) -> OpenCall | None:
         """Return the call that the running code is in: a measured block or a run."""
         measured = self._measured()
         config = var_child_runnable_config.get()
@@ -124,23 +124,23 @@ class Runs:
             return run or measured
         return max(run, measured, key=lambda call: call.id)  # the one that began later
 
-    def _measured(self) -> Call | None:
+    def _measured(self) -> OpenCall | None:
         call = innermost.get()
-        return call if call is not None and call.ledger is self._ledger else None
+        return call if call is not None and call.records is self._records else None
 
-    def _end(self, run: Run, outcome: Outcome) -> None:
+    def _end(self, run: Run, outcome: Ending) -> None:
         self._remove(run)
         for child in list(run.children.values()):
             # Nobody waits for it any more, and no event tells how it ended.
             if not child.tells_end and child.key in self._runs:
                 self._end(child, "cancelled")
-        now = self._ledger.clock.nanoseconds()
+        now = self._records.clock.nanoseconds()
         start, end = run.start, now
         if run.first is not None and _was_apart(run):
             start, end = run.first, run.last
-            self._ledger.end(run, outcome, start, end)
+            self._records.end(run, outcome, start, end)
         else:
-            self._ledger.end(run, outcome)
+            self._records.end(run, outcome)
         above = run.parent
         if isinstance(above, Run):
             above.first = start if above.first is None else min(above.first, start)
@@ -150,7 +150,7 @@ class Runs:
     def _evict(self) -> None:
         oldest = next(iter(self._runs.values()))
         self._remove(oldest)
-        self._ledger.give_up(oldest)
+        self._records.give_up(oldest)
         oldest.task = None
 
     def _remove(self, run: Run) -> None:
@@ -226,7 +226,7 @@ class MonitorCallback(BaseCallbackHandler):
     on_chain_error = on_llm_error = on_retriever_error = on_tool_error = _fail
 
 
-def outcome_of(error: BaseException) -> Outcome:
+def outcome_of(error: BaseException) -> Ending:
     """Return "error" for what failed, "cancelled" for what was broken off from outside.
 
     The latter are the errors that are no `Exception`: `CancelledError`, the `GeneratorExit` of a

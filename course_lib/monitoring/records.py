@@ -15,35 +15,35 @@ from course_lib.monitoring.report import Report, Span, StepReport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from course_lib.monitoring.report import Outcome
+    from course_lib.monitoring.report import Ending
 
-__all__ = ["Call", "Ledger"]
+__all__ = ["OpenCall", "Records"]
 
 OTHER = "(other)"
 """Name of the step that takes the calls of all names for which there is no room."""
 
-AnyCall = TypeVar("AnyCall", bound="Call")
+AnyCall = TypeVar("AnyCall", bound="OpenCall")
 
 
 @dataclass(slots=True, eq=False)
-class Call:
-    """One call, from its start on; times are whole nanoseconds on the monitor's clock.
+class OpenCall:
+    """A call that has begun and not ended; times are whole nanoseconds on the monitor's clock.
 
     Attributes:
-        ledger: Where it is counted.
+        records: Where it is counted.
         id: Its number, from 1.
-        name: Name of its step, as the ledger keeps it.
+        name: Name of its step, as the records have it.
         start: When it began.
         wait: Nanoseconds from its planned start to that.
         parent: The call that it runs in.
     """
 
-    ledger: Ledger
+    records: Records
     id: int
     name: str
     start: int
     wait: int
-    parent: Call | None
+    parent: OpenCall | None
 
 
 class Tally:
@@ -93,7 +93,7 @@ class Tally:
         """Add to the integral what was in flight unseen; take away what was not, if negative."""
         self._area += nanoseconds
 
-    def add(self, service: float, wait: float, response: float, outcome: Outcome) -> None:
+    def add(self, service: float, wait: float, response: float, outcome: Ending) -> None:
         """Count a call that has ended."""
         if wait > 0.0 or self._wait is not None:
             self._add_wait(wait, response)
@@ -135,7 +135,7 @@ class Tally:
         self._response.record(response)
 
 
-class Ledger:
+class Records:
     """Tallies by name, the spans that ended last, and the time observed.
 
     Its methods are called with `lock` held. The lock may be taken twice by one thread: Python may
@@ -171,7 +171,7 @@ class Ledger:
         self._last = 0  # the latest end
 
     def begin(
-        self, kind: type[AnyCall], name: str, parent: Call | None, planned: int | None = None
+        self, kind: type[AnyCall], name: str, parent: OpenCall | None, planned: int | None = None
     ) -> AnyCall:
         """Return a call that begins now, and should have at `planned` if that is earlier."""
         now = self.clock.nanoseconds()
@@ -185,12 +185,12 @@ class Ledger:
         return kind(self, self._begun, name, now, wait, parent)
 
     def end(
-        self, call: Call, outcome: Outcome, start: int | None = None, end: int | None = None
+        self, call: OpenCall, outcome: Ending, start: int | None = None, end: int | None = None
     ) -> None:
         """Count a call that has ended.
 
         Args:
-            call: Of this ledger; it is ended once.
+            call: Begun here; it is ended once.
             outcome: How it ended.
             start: When the work on it really began, later than was told; the difference is a wait.
             end: When it really ended, before now.
@@ -208,7 +208,7 @@ class Ledger:
         parent = None if call.parent is None else call.parent.id
         self._keep(name, (start, end, wait), outcome, call.id, parent)
 
-    def record(self, name: str, duration: float, wait: float, outcome: Outcome) -> None:
+    def record(self, name: str, duration: float, wait: float, outcome: Ending) -> None:
         """Count a call that ends now, and of which nothing was known before."""
         now = self.clock.nanoseconds()
         service, waited = int(duration * NANO + 0.5), int(wait * NANO + 0.5)
@@ -220,7 +220,7 @@ class Ledger:
         self._begun += 1
         self._keep(name, (now - service, now, waited), outcome, self._begun, None)
 
-    def give_up(self, call: Call) -> None:
+    def give_up(self, call: OpenCall) -> None:
         """Stop counting a call as in flight; how it ended is not known."""
         now = self.clock.nanoseconds()
         self._tally(call.name, now)[1].move(now, -1)
@@ -279,7 +279,7 @@ class Ledger:
         self,
         name: str,
         times: tuple[int, int, int],
-        outcome: Outcome,
+        outcome: Ending,
         number: int,
         parent: int | None,
     ) -> None:

@@ -18,10 +18,11 @@ from course_lib.table import duration, html_table, number, text_table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["OUTCOMES", "Outcome", "Report", "Span", "StepReport"]
+__all__ = ["ENDINGS", "Ending", "Report", "Span", "StepReport"]
 
-Outcome = Literal["ok", "error", "cancelled"]
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
+Ending = Literal["ok", "error", "cancelled"]
+"""How a call ended."""
+ENDINGS: tuple[str, ...] = get_args(Ending)
 _DISTRIBUTIONS = ("service", "wait", "response", "first_token")
 _COUNTS = ("errors", "cancelled", "in_flight", "in_flight_nanoseconds")
 _HEAD = (
@@ -50,7 +51,7 @@ class Span:
     start: float
     end: float
     wait: float = 0.0
-    outcome: Outcome = "ok"
+    outcome: Ending = "ok"
     id: int = 0
     parent: int | None = None
     thread: str = ""
@@ -81,7 +82,7 @@ class Span:
             span = cls(**state)
             times = all(isinstance(each, int | float) for each in (span.start, span.end, span.wait))
             sound = times and span.start <= span.end and span.wait >= 0 <= span.id
-            sound = sound and span.outcome in OUTCOMES
+            sound = sound and span.outcome in ENDINGS
         except TypeError:
             sound = False
         if not sound:

@@ -297,7 +297,7 @@ def test_an_error_in_the_handler_changes_no_result(monitor, caplog):
     def broken():
         raise RuntimeError("broken")
 
-    monitor._ledger.clock = type("Broken", (), {"nanoseconds": staticmethod(broken)})()
+    monitor._records.clock = type("Broken", (), {"nanoseconds": staticmethod(broken)})()
     chain = step("a", 0.1) | chat_model()
     with caplog.at_level(logging.WARNING):
         assert simulate(chain.ainvoke("q", config=watched(monitor))).value.content == "three"
