@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
 import sys
 import sysconfig
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
+from course_lib.checks import require_positive
 from course_lib.monitoring.histogram import Distribution, Histogram
 from course_lib.table import duration
 
@@ -95,9 +95,7 @@ class LoopLag:
         monitor: PerformanceMonitor | None = None,
         timer: Callable[[], float] | None = None,
     ) -> None:
-        for name, value in (("interval", interval), ("budget", budget)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}={value!r}: give seconds, above 0 and finite")
+        require_positive(interval=interval, budget=budget)
         self.interval, self.budget = interval, budget
         self.count = 0
         self.total = 0.0
