@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from course_lib.monitoring.records import Records
     from course_lib.monitoring.report import Ending
 
-__all__ = ["MonitorCallback", "Runs", "innermost", "outcome_of"]
+__all__ = ["MonitorCallback", "Runs", "ending_of", "innermost", "is_rejection"]
+
+TOO_MANY_REQUESTS = 429
 
 innermost: ContextVar[OpenCall | None] = ContextVar("innermost measured call", default=None)
 """The `with monitor.measure(...)` that the running code is in."""
@@ -107,12 +109,12 @@ class Runs:
             if tally is not None:
                 tally.add_token((self._records.clock.nanoseconds() - run.start) / NANO)
 
-    def end(self, key: UUID, outcome: Ending) -> None:
+    def end(self, key: UUID, outcome: Ending, *, rejected: bool = False) -> None:
         """End a run, unless it is not known (any more)."""
         with self._records.lock:
             run = self._runs.get(key)
             if run is not None:
-                self._end(run, outcome)
+                self._end(run, outcome, rejected=rejected)
 
     def innermost(self) -> OpenCall | None:
         """Return the call that the running code is in: a measured block or a run."""
@@ -128,7 +130,7 @@ class Runs:
         call = innermost.get()
         return call if call is not None and call.records is self._records else None
 
-    def _end(self, run: Run, outcome: Ending) -> None:
+    def _end(self, run: Run, outcome: Ending, *, rejected: bool = False) -> None:
         self._remove(run)
         for child in list(run.children.values()):
             # Nobody waits for it any more, and no event tells how it ended.
@@ -138,9 +140,9 @@ class Runs:
         start, end = run.start, now
         if run.first is not None and _was_apart(run):
             start, end = run.first, run.last
-            self._records.end(run, outcome, start, end)
+            self._records.end(run, outcome, start, end, rejected=rejected)
         else:
-            self._records.end(run, outcome)
+            self._records.end(run, outcome, rejected=rejected)
         above = run.parent
         if isinstance(above, Run):
             above.first = start if above.first is None else min(above.first, start)
@@ -189,7 +191,7 @@ def _ended(self: MonitorCallback, _result: Any, *, run_id: UUID, **_others: Any)
 
 
 def _failed(self: MonitorCallback, error: BaseException, *, run_id: UUID, **_others: Any) -> None:
-    self._runs.end(run_id, outcome_of(error))
+    self._runs.end(run_id, ending_of(error), rejected=is_rejection(error))
 
 
 # LangChain's signatures differ from event to event; what these leave out is not used.
@@ -226,13 +228,29 @@ class MonitorCallback(BaseCallbackHandler):
     on_chain_error = on_llm_error = on_retriever_error = on_tool_error = _fail
 
 
-def outcome_of(error: BaseException) -> Ending:
+def ending_of(error: BaseException) -> Ending:
     """Return "error" for what failed, "cancelled" for what was broken off from outside.
 
     The latter are the errors that are no `Exception`: `CancelledError`, the `GeneratorExit` of a
     stream that is closed early, the `KeyboardInterrupt` of an impatient user.
     """
     return "error" if isinstance(error, Exception) else "cancelled"
+
+
+def is_rejection(error: BaseException) -> bool:
+    """Return whether a provider answered 429, told by what the error carries, whoever raised it.
+
+    That is the status, in itself (`openai`, `anthropic`, `aiohttp`) or in the response (`httpx`,
+    `requests`).
+    """
+    try:
+        return any(
+            getattr(carrier, name, None) == TOO_MANY_REQUESTS
+            for carrier in (error, getattr(error, "response", None))
+            for name in ("status_code", "status")
+        )
+    except Exception:  # noqa: BLE001 - anybody's error, whose attributes may fail, too
+        return False
 
 
 def _was_apart(run: Run) -> bool:

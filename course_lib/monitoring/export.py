@@ -101,6 +101,7 @@ def to_prometheus(report: Report, *, prefix: str = "pipeline") -> str:
 
     - `<prefix>_service_seconds`, `<prefix>_wait_seconds`, `<prefix>_first_token_seconds`: histograms;
     - `<prefix>_calls_total` with the label `outcome`: counters;
+    - `<prefix>_rejected_total`: a counter of the calls answered 429, which are among the errors;
     - `<prefix>_in_flight`: gauge.
 
     Args:
@@ -202,6 +203,9 @@ class _Collector:
         calls = CounterMetricFamily(
             f"{self._prefix}_calls", "Calls that ended.", labels=["step", "outcome"]
         )
+        rejected = CounterMetricFamily(
+            f"{self._prefix}_rejected", "Calls that a provider answered 429.", labels=["step"]
+        )
         in_flight = GaugeMetricFamily(
             f"{self._prefix}_in_flight",
             "Calls in flight when the report was made.",
@@ -211,8 +215,10 @@ class _Collector:
             calls.add_metric([step.name, "ok"], step.succeeded)
             calls.add_metric([step.name, "error"], step.errors)
             calls.add_metric([step.name, "cancelled"], step.cancelled)
+            rejected.add_metric([step.name], step.rejected)
             in_flight.add_metric([step.name], step.in_flight)
         yield calls
+        yield rejected
         yield in_flight
 
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Self
 
 from course_lib.clock import NANO
-from course_lib.monitoring.callback import MonitorCallback, Runs, innermost, outcome_of
+from course_lib.monitoring.callback import MonitorCallback, Runs, ending_of, innermost, is_rejection
 from course_lib.monitoring.histogram import LONGEST
 from course_lib.monitoring.records import OpenCall, Records
 from course_lib.monitoring.report import ENDINGS, Ending
@@ -83,6 +83,10 @@ class PerformanceMonitor:
         A run that is cancelled, or a stream that is closed early, counts as cancelled. Models,
         retrievers and tools do not always tell that they were: they count as cancelled when the
         step that they run in ends before them.
+
+        A 429 of a provider is an error; those are counted as `rejected`, too, whichever client raises
+        them: this package's, `openai` and `anthropic`, `httpx`, `requests`, `aiohttp`, and all whose
+        errors carry the status as they do.
         """
         return self._callback
 
@@ -211,8 +215,10 @@ class Measurement:
         if innermost.get() is self._call:
             innermost.set(self._outer)
         self._outer = None
+        ending: Ending = "ok" if error is None else ending_of(error)
+        rejected = error is not None and is_rejection(error)
         with self._records.lock:
-            self._records.end(self._call, "ok" if error is None else outcome_of(error))
+            self._records.end(self._call, ending, rejected=rejected)
 
 
 def _check_name(name: str) -> None:

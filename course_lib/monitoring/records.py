@@ -54,6 +54,7 @@ class Tally:
     Attributes:
         parents: Names of the steps that it ran in, as the keys of a dict, which keeps their order.
         in_flight: Calls that have begun and not ended.
+        rejected: Calls that a provider answered 429.
         first_token: Seconds to the first token, once there was one.
     """
 
@@ -68,11 +69,13 @@ class Tally:
         "first_token",
         "in_flight",
         "parents",
+        "rejected",
     )
 
     def __init__(self, now: int) -> None:
         self.parents: dict[str, None] = {}
         self.in_flight = 0
+        self.rejected = 0
         self.first_token: Histogram | None = None
         self._area = 0  # integral of `in_flight` over time, up to `_seen`
         self._seen = now
@@ -125,6 +128,7 @@ class Tally:
             in_flight_nanoseconds=self._area + self.in_flight * (end - self._seen),
             seconds=seconds,
             parents=tuple(self.parents),
+            rejected=self.rejected,
         )
 
     def _add_wait(self, wait: float, response: float) -> None:
@@ -185,7 +189,13 @@ class Records:
         return kind(self, self._begun, name, now, wait, parent)
 
     def end(
-        self, call: OpenCall, outcome: Ending, start: int | None = None, end: int | None = None
+        self,
+        call: OpenCall,
+        outcome: Ending,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        rejected: bool = False,
     ) -> None:
         """Count a call that has ended.
 
@@ -194,6 +204,7 @@ class Records:
             outcome: How it ended.
             start: When the work on it really began, later than was told; the difference is a wait.
             end: When it really ended, before now.
+            rejected: Whether a provider answered 429.
         """
         now = self.clock.nanoseconds()
         name, tally = self._tally(call.name, now)
@@ -204,6 +215,7 @@ class Records:
             tally.correct(self._overlap(start, end) - self._overlap(call.start, now))
         wait = call.wait + start - call.start
         tally.add((end - start) / NANO, wait / NANO, (end - start + wait) / NANO, outcome)
+        tally.rejected += rejected
         self._last = now
         parent = None if call.parent is None else call.parent.id
         self._keep(name, (start, end, wait), outcome, call.id, parent)

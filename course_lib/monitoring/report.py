@@ -24,7 +24,7 @@ Ending = Literal["ok", "error", "cancelled"]
 """How a call ended."""
 ENDINGS: tuple[str, ...] = get_args(Ending)
 _DISTRIBUTIONS = ("service", "wait", "response", "first_token")
-_COUNTS = ("errors", "cancelled", "in_flight", "in_flight_nanoseconds")
+_COUNTS = ("errors", "cancelled", "rejected", "in_flight", "in_flight_nanoseconds")
 _HEAD = (
     *("step", "calls", "errors", "cancelled", "mean", "p50", "p95", "p99", "max"),
     *("wait p99", "throughput", "in flight"),
@@ -111,6 +111,8 @@ class StepReport:
             sums of it are exact.
         seconds: How long was observed; see `Report.seconds`.
         parents: Names of the steps that it ran in.
+        rejected: Calls that failed since a provider answered 429 (too many requests), as far as the
+            monitor saw their errors: of those that were given to `record` it saw none.
     """
 
     name: str
@@ -124,6 +126,7 @@ class StepReport:
     in_flight_nanoseconds: int = 0
     seconds: float = 0.0
     parents: tuple[str, ...] = ()
+    rejected: int = 0
 
     @property
     def count(self) -> int:
@@ -364,6 +367,7 @@ def _step(parts: Sequence[StepReport], seconds: float) -> StepReport:
         in_flight_nanoseconds=sum(part.in_flight_nanoseconds for part in parts),
         seconds=seconds,
         parents=tuple(dict.fromkeys(name for part in parts for name in part.parents)),
+        rejected=sum(part.rejected for part in parts),
     )
 
 

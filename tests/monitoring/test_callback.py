@@ -5,7 +5,11 @@ from contextlib import aclosing
 from itertools import islice
 from uuid import uuid4
 
+import aiohttp
+import httpx
+import openai
 import pytest
+import requests
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
@@ -17,7 +21,7 @@ from langchain_core.tools import tool
 from monitoring_support import SetClock, figures, spans_of, step, watched
 
 from course_lib.caching import AsyncCache, cached
-from course_lib.errors import RateLimited
+from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab import simulate
 from course_lib.monitoring import PerformanceMonitor
 from course_lib.rate_limiting import Gate, limited
@@ -207,6 +211,68 @@ def test_an_error_is_counted_and_reaches_the_caller_unchanged(monitor, component
     report = monitor.report()
     assert figures(report, "part") == figures(report, "chain") == (1, 1, 0)
     assert list(report) == ["chain", "part"]
+
+
+def of_openai(status):
+    response = httpx.Response(status, request=httpx.Request("POST", "http://provider"))
+    return openai.RateLimitError("no", response=response, body=None)
+
+
+def of_httpx(status):
+    request = httpx.Request("POST", "http://provider")
+    response = httpx.Response(status, request=request)
+    return httpx.HTTPStatusError("no", request=request, response=response)
+
+
+def of_requests(status):
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError("no", response=response)
+
+
+def of_aiohttp(status):
+    return aiohttp.ClientResponseError(None, (), status=status)
+
+
+class Unreadable(Exception):  # noqa: N818
+    """An error whose attributes fail."""
+
+    @property
+    def response(self):
+        raise RuntimeError("there is none")
+
+
+CLIENTS = (of_openai, of_httpx, of_requests, of_aiohttp)
+
+
+@pytest.mark.parametrize(
+    ("error", "rejected"),
+    [
+        *((client(429), 1) for client in CLIENTS),
+        *((client(503), 0) for client in CLIENTS),
+        (RateLimited("429"), 1),
+        (Unavailable("503"), 0),
+        (Unreadable("no"), 0),
+        (ValueError("429"), 0),
+    ],
+    ids=repr,
+)
+def test_a_429_is_counted_as_rejected_whichever_client_raises_it(monitor, error, rejected):
+    """By the status that the error or its response carries; it is an error all the same."""
+
+    async def ask(_):
+        raise error
+
+    async def main():
+        await RunnableLambda(ask).ainvoke("a", config=watched(monitor))
+
+    with pytest.raises(type(error)):
+        simulate(main)
+    with pytest.raises(type(error)), monitor.measure("ask"):
+        raise error
+    report = monitor.report()
+    assert figures(report, "ask") == (2, 2, 0)
+    assert report["ask"].rejected == 2 * rejected
 
 
 @pytest.mark.parametrize(
@@ -402,6 +468,7 @@ def test_limited_steps_are_seen_with_each_attempt(monitor):
     assert simulate(main).value == "a"
     report = monitor.report()
     assert figures(report, "search") == (2, 1, 0)
+    assert report["search"].rejected == 1
     assert figures(report, "RunnableSequence") == (1, 0, 0)
     assert spans_of(report, "search") == [(0.0, 0.5), (1.5, 2.0)]
     assert report["search"].parents == ("RunnableSequence",)
