@@ -10,6 +10,8 @@ Clients raise these and nothing else, so that callers need not know which HTTP l
 Messages name the method, the path and the status; never a header, so never a key.
 """
 
+from typing import Final
+
 __all__ = ["BadRequest", "RateLimited", "ServiceError", "TimedOut", "Unavailable"]
 
 
@@ -21,8 +23,11 @@ class RateLimited(ServiceError):  # noqa: N818
     """The provider refused the call because of its rate limit (429).
 
     Attributes:
+        status_code: 429, as errors of other clients carry it.
         retry_after: Seconds to wait before the next attempt; 0.0 if the provider did not say.
     """
+
+    status_code: Final = 429
 
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(message)

@@ -10,15 +10,13 @@ how far it will scale. `to_prometheus`, `to_chrome_trace`, `write_trace` and `to
 from typing import TYPE_CHECKING, Any
 
 from course_lib.monitoring.bottleneck import Bottleneck, bottleneck
-from course_lib.monitoring.export import to_chrome_trace, to_json_lines, write_trace
-from course_lib.monitoring.export_prometheus import to_prometheus
+from course_lib.monitoring.export import to_chrome_trace, to_json_lines, to_prometheus, write_trace
 from course_lib.monitoring.histogram import Distribution, Histogram
 from course_lib.monitoring.littles_law import LittlesLaw, littles_law
 from course_lib.monitoring.loop_lag import LoopLag
 from course_lib.monitoring.monitor import PerformanceMonitor
-from course_lib.monitoring.report import Report, StepReport
+from course_lib.monitoring.report import Report, Span, StepReport
 from course_lib.monitoring.report_diff import ReportDiff, StepDiff, diff
-from course_lib.monitoring.spans import Span
 from course_lib.monitoring.station import Station
 
 if TYPE_CHECKING:

@@ -12,25 +12,27 @@ utilisation, saturation and errors before latency ("Systems Performance", 2nd ed
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from course_lib.monitoring.held_loop import held_by
-from course_lib.monitoring.station import Station, station_of
-from course_lib.monitoring.visits import chosen_steps, visits_of
+from course_lib.monitoring.station import Station, chosen_steps, station_of, visits_of
 from course_lib.table import duration, number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from course_lib.monitoring.report import Report
+    from course_lib.monitoring.report import Report, Span
 
-__all__ = ["Bottleneck", "Kind", "bottleneck"]
+__all__ = ["Bottleneck", "Kind", "bottleneck", "held_by"]
 
 BUSY = 0.88  # utilisation from which a step counts as saturated: tried on loads of 60 % to 120 %
 FEW = 50  # calls below which the answer is called unsure
 INFLATED = 3.0  # median over minimum, from which on a step is suspected of queueing
+MOSTLY = 0.9  # share of a step's time for which it has to hold the loop
+EXPECTED = 10  # events that would have fallen into its calls; by chance none does once in 22,000
 Kind = Literal["saturated", "loop", "none"]
 
 
@@ -81,7 +83,7 @@ def bottleneck(report: Report, *, parent: str | None = None) -> Bottleneck:
     """Name the step that the pipeline waits for, with the evidence.
 
     For each step, the calls tell how many it works on at once and how long each keeps a place (see
-    `places`), also where callers see nothing of its queue. The one with the largest demand is the
+    `station`), also where callers see nothing of its queue. The one with the largest demand is the
     bottleneck if it was busy as long as it had work, and if it needs longer for all items than any
     other step needs for one; otherwise the run was too short, or the load too low, for it to
     matter. A step that blocks the loop makes others look saturated, so that is looked for first.
@@ -158,6 +160,53 @@ def _held(report: Report, stations: Mapping[str, Station]) -> tuple[str, float, 
     if seconds < BUSY * lasted:
         return None
     return max(held, key=lambda name: held[name]), seconds, seconds / lasted
+
+
+def held_by(spans: Sequence[Span], steps: Sequence[str]) -> Mapping[str, float]:
+    """Return the seconds for which each step held the loop, for those that do.
+
+    While a call blocks the loop, nothing else can begin or end, although others are under way. A
+    step does so if this holds for nearly all of its time, if so much else happened otherwise that
+    it is no coincidence, and if none of its calls overlap. (In virtual time nothing blocks.)
+
+    Args:
+        spans: All calls.
+        steps: Names of the steps in question; calls within their calls count as events.
+    """
+    starts = sorted(span.start for span in spans)
+    ends = sorted(span.end for span in spans)
+    depth = _depths(spans)
+    held: dict[str, float] = defaultdict(float)
+    total: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
+    for span in spans:
+        if span.name not in steps:
+            continue
+        calls[span.name] += 1
+        total[span.name] += span.seconds
+        events = _within(starts, span) + _within(ends, span) - 2  # its own two
+        under_way = bisect_right(starts, span.start) - bisect_left(ends, span.start)
+        if events == 0 and under_way > depth[span.id]:
+            held[span.name] += span.seconds
+    observed = max(ends) - min(starts) if spans else 0.0
+    return {
+        name: seconds
+        for name, seconds in held.items()
+        if seconds >= MOSTLY * total[name]
+        and 2 * (len(spans) - calls[name]) * seconds >= EXPECTED * observed
+    }
+
+
+def _within(times: list[float], span: Span) -> int:
+    return bisect_right(times, span.end) - bisect_left(times, span.start)
+
+
+def _depths(spans: Sequence[Span]) -> Mapping[int, int]:
+    """Return for each call how many it stands for: itself, and those that it runs in."""
+    depths: dict[int, int] = {}
+    for span in sorted(spans, key=lambda span: span.id):  # what it runs in has a lower number
+        depths[span.id] = 1 + (0 if span.parent is None else depths.get(span.parent, 0))
+    return depths
 
 
 def _admission(report: Report, stations: Mapping[str, Station]) -> list[Station]:

@@ -1,28 +1,39 @@
-"""Spans as a trace file, which the Perfetto viewer (https://ui.perfetto.dev) opens.
+"""A report as other programs read it: spans as a trace file, figures as Prometheus text.
 
-Format: "Trace Event Format" of Chrome's tracing, JSON object form: complete events (`"ph": "X"`) with
-start and duration in microseconds, and metadata events (`"ph": "M"`) that name processes and lanes.
+The trace file is what the Perfetto viewer (https://ui.perfetto.dev) opens. Its format: "Trace Event
+Format" of Chrome's tracing, JSON object form: complete events (`"ph": "X"`) with start and duration
+in microseconds, and metadata events (`"ph": "M"`) that name processes and lanes.
 """
 
 from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from course_lib.monitoring.report import Report
-    from course_lib.monitoring.spans import Span
+    from prometheus_client.core import Metric
 
-__all__ = ["to_chrome_trace", "to_json_lines", "write_trace"]
+    from course_lib.monitoring.histogram import Distribution
+    from course_lib.monitoring.report import Report, Span
+
+__all__ = ["to_chrome_trace", "to_json_lines", "to_prometheus", "write_trace"]
 
 MICRO = 1_000_000
 NANOSECONDS = 3  # decimals of a microsecond
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of the buckets that Prometheus is given, in seconds."""
+TEXTS = {
+    "service": "Seconds from start to end of a step.",
+    "wait": "Seconds from the planned start to the start of a step.",
+    "first_token": "Seconds from the start of a stream to its first token.",
+}
 
 
 def to_chrome_trace(report: Report) -> dict[str, Any]:
@@ -81,6 +92,35 @@ def to_json_lines(report: Report) -> str:
     return "".join(json.dumps(span.to_dict()) + "\n" for span in report.spans)
 
 
+def to_prometheus(report: Report, *, prefix: str = "pipeline") -> str:
+    """Return a report in Prometheus' text exposition format, made by prometheus-client.
+
+    Durations are histograms, since Prometheus can add those up over processes, which it cannot with
+    quantiles. A bucket's count is exact to the width of the monitor's own buckets (0.5 %). For each
+    step, with the label `step`:
+
+    - `<prefix>_service_seconds`, `<prefix>_wait_seconds`, `<prefix>_first_token_seconds`: histograms;
+    - `<prefix>_calls_total` with the label `outcome`: counters;
+    - `<prefix>_rejected_total`: a counter of the calls answered 429, which are among the errors;
+    - `<prefix>_in_flight`: gauge.
+
+    Args:
+        report: What a monitor saw.
+        prefix: What the names begin with: letters, digits and underscores.
+
+    Raises:
+        ValueError: The prefix is no name, or begins with a digit.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - used here only
+
+    # Newer versions of Prometheus take any name, older ones do not.
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", prefix):
+        raise ValueError(f"prefix={prefix!r}: give letters, digits and underscores: 'pipeline'")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(report, prefix))
+    return generate_latest(registry).decode()
+
+
 def _metadata(name: str, process: int, lane: int, value: str) -> dict[str, Any]:
     return {"name": name, "ph": "M", "pid": process, "tid": lane, "args": {"name": value}}
 
@@ -131,3 +171,66 @@ def _fits(calls: list[Span], span: Span) -> bool:
     while calls and calls[-1].end <= span.start and calls[-1].id != span.parent:
         calls.pop()
     return bool(calls) and calls[-1].id == span.parent and span.end <= calls[-1].end
+
+
+class _Collector:
+    """Hands a report to prometheus-client."""
+
+    def __init__(self, report: Report, prefix: str) -> None:
+        self._report = report
+        self._prefix = prefix
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: what there is depends on the report."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        from prometheus_client.core import (  # noqa: PLC0415 - see above
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        steps = self._report.steps.values()
+        for name, text in TEXTS.items():
+            family = HistogramMetricFamily(f"{self._prefix}_{name}_seconds", text, labels=["step"])
+            for step in steps:
+                values: Distribution | None = getattr(step, name)
+                if values is not None:
+                    family.add_metric([step.name], _buckets(values), values.total)
+            yield family
+        calls = CounterMetricFamily(
+            f"{self._prefix}_calls", "Calls that ended.", labels=["step", "outcome"]
+        )
+        rejected = CounterMetricFamily(
+            f"{self._prefix}_rejected", "Calls that a provider answered 429.", labels=["step"]
+        )
+        in_flight = GaugeMetricFamily(
+            f"{self._prefix}_in_flight",
+            "Calls in flight when the report was made.",
+            labels=["step"],
+        )
+        for step in steps:
+            calls.add_metric([step.name, "ok"], step.succeeded)
+            calls.add_metric([step.name, "error"], step.errors)
+            calls.add_metric([step.name, "cancelled"], step.cancelled)
+            rejected.add_metric([step.name], step.rejected)
+            in_flight.add_metric([step.name], step.in_flight)
+        yield calls
+        yield rejected
+        yield in_flight
+
+
+def _buckets(values: Distribution) -> list[tuple[str, float]]:
+    """Return the counts up to each bound, that of all durations last."""
+    counts = [0] * len(BOUNDS)
+    for bucket in values.buckets():
+        middle = (bucket.lower + bucket.upper) / 2
+        for index, bound in enumerate(BOUNDS):
+            if middle <= bound:
+                counts[index] += bucket.count
+    return [
+        *((str(b), float(n)) for b, n in zip(BOUNDS, counts, strict=True)),
+        ("+Inf", values.count),
+    ]

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import gc
 import sys
+import sysconfig
 import threading
 import time
 from collections import Counter
+from contextvars import Context
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
-from course_lib.monitoring.culprit import place_of, step_of
+from course_lib.checks import require_positive
 from course_lib.monitoring.histogram import Distribution, Histogram
 from course_lib.table import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType, TracebackType
 
     from course_lib.monitoring.monitor import PerformanceMonitor
 
@@ -29,6 +32,7 @@ UNSEEN = "(not seen)"
 
 KEPT = 1000  # blocks
 LOOKS = 5  # at the stack, for each budget that a block lasts
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,7 @@ class LoopLag:
         monitor: PerformanceMonitor | None = None,
         timer: Callable[[], float] | None = None,
     ) -> None:
-        for name, value in (("interval", interval), ("budget", budget)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}={value!r}: give seconds, above 0 and finite")
+        require_positive(interval=interval, budget=budget)
         self.interval, self.budget = interval, budget
         self.count = 0
         self.total = 0.0
@@ -221,7 +223,7 @@ class LoopLag:
         frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented, for debuggers
         if frame is None:
             return
-        found = (place_of(frame), None if self._monitor is None else step_of(self._monitor, loop))
+        found = (_place_of(frame), None if self._monitor is None else _step_of(self._monitor, loop))
         with self._lock:
             if self._beats == beats:  # else it looked at what came after the block
                 self._seen[found] += 1
@@ -229,3 +231,35 @@ class LoopLag:
 
 def _worst_first(seconds: Mapping[str, float]) -> Mapping[str, float]:
     return MappingProxyType(dict(sorted(seconds.items(), key=lambda item: -item[1])))
+
+
+def _step_of(monitor: PerformanceMonitor, loop: asyncio.AbstractEventLoop) -> str | None:
+    """Return the name of the step that the loop's current task is in; asked from another thread."""
+    task = asyncio.current_task(loop)
+    if task is None:
+        return None
+    # A copy, since the task's own context is in use. Python 3.11 has no `get_context`.
+    get = getattr(task, "get_context", None)
+    own = [each for each in gc.get_referents(task) if isinstance(each, Context)]
+    context = get() if get is not None else own[0]
+    call = context.copy().run(monitor._runs.innermost)  # noqa: SLF001 - of one package
+    return None if call is None else str(call.name)
+
+
+def _place_of(frame: FrameType) -> str:
+    """Return the innermost place outside of libraries, as `file:line function`."""
+    own = next((each for each in _stack(frame) if not _is_library(each)), frame)
+    file = Path(own.f_code.co_filename)
+    name = "cell" if "ipykernel" in file.parent.name else file.name
+    return f"{name}:{own.f_lineno} {own.f_code.co_qualname.replace('<locals>.', '')}"
+
+
+def _stack(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frames of what the loop runs now, innermost first; not those that run the loop."""
+    while frame is not None and frame.f_code.co_name != "_run_once":
+        yield frame
+        frame = frame.f_back
+
+
+def _is_library(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith((*_LIBRARIES, "<"))

@@ -1,23 +1,23 @@
-"""A monitor of named steps."""
+"""A monitor of named steps, and a block of code as one call of it."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from course_lib.monitoring.callback import MonitorCallback
-from course_lib.monitoring.log_linear import LONGEST, NANO
-from course_lib.monitoring.measurement import Measurement
-from course_lib.monitoring.records import Ledger
-from course_lib.monitoring.runs import Runs
-from course_lib.monitoring.spans import OUTCOMES, Outcome
+from course_lib.clock import NANO
+from course_lib.monitoring.callback import MonitorCallback, Runs, ending_of, innermost, is_rejection
+from course_lib.monitoring.histogram import LONGEST
+from course_lib.monitoring.records import OpenCall, Records
+from course_lib.monitoring.report import ENDINGS, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from course_lib.monitoring.report import Report
 
-__all__ = ["PerformanceMonitor"]
+__all__ = ["Measurement", "PerformanceMonitor"]
 
 
 class PerformanceMonitor:
@@ -60,8 +60,8 @@ class PerformanceMonitor:
         _check_count("keep_spans", keep_spans, 0)
         _check_count("max_runs", max_runs, 1)
         _check_count("max_names", max_names, 1)
-        self._ledger = Ledger(timer, keep_spans=keep_spans, max_names=max_names)
-        self._runs = Runs(self._ledger, max_runs)
+        self._records = Records(timer, keep_spans=keep_spans, max_names=max_names)
+        self._runs = Runs(self._records, max_runs)
         self._callback = MonitorCallback(self._runs)
 
     @property
@@ -83,16 +83,20 @@ class PerformanceMonitor:
         A run that is cancelled, or a stream that is closed early, counts as cancelled. Models,
         retrievers and tools do not always tell that they were: they count as cancelled when the
         step that they run in ends before them.
+
+        A 429 of a provider is an error; those are counted as `rejected`, too, whichever client raises
+        them: this package's, `openai` and `anthropic`, `httpx`, `requests`, `aiohttp`, and all whose
+        errors carry the status as they do.
         """
         return self._callback
 
     def now(self) -> float:
         """Return the seconds on the monitor's clock, since it was made."""
-        with self._ledger.lock:
-            return self._ledger.clock.now()
+        with self._records.lock:
+            return self._records.clock.now()
 
     def record(
-        self, name: str, duration: float, *, wait: float = 0.0, outcome: Outcome = "ok"
+        self, name: str, duration: float, *, wait: float = 0.0, outcome: Ending = "ok"
     ) -> None:
         """Count a call that has just ended.
 
@@ -111,11 +115,11 @@ class PerformanceMonitor:
             raise ValueError(
                 f"duration={duration}, wait={wait}: give seconds by a monotonic clock, 0 or more"
             )
-        if outcome not in OUTCOMES:
-            raise ValueError(f"outcome={outcome!r}: one of {', '.join(map(repr, OUTCOMES))}")
-        ledger = self._ledger
-        with ledger.lock:
-            ledger.record(name, duration, wait, outcome)
+        if outcome not in ENDINGS:
+            raise ValueError(f"outcome={outcome!r}: one of {', '.join(map(repr, ENDINGS))}")
+        records = self._records
+        with records.lock:
+            records.record(name, duration, wait, outcome)
 
     def measure(self, name: str, *, planned: float | None = None) -> Measurement:
         """Return a context manager that counts a block of code as one call.
@@ -143,28 +147,78 @@ class PerformanceMonitor:
         """
         _check_name(name)
         if planned is None:
-            return Measurement(self._ledger, self._runs, name, None)
+            return Measurement(self._records, self._runs, name, None)
         if not math.isfinite(planned):
             raise ValueError(f"planned={planned}: seconds as `monitor.now()` tells them")
-        return Measurement(self._ledger, self._runs, name, round(planned * NANO))
+        return Measurement(self._records, self._runs, name, round(planned * NANO))
 
     def report(self) -> Report:
         """Return what was seen up to now; takes as long for a million calls as for a thousand."""
-        with self._ledger.lock:
-            return self._ledger.report()
+        with self._records.lock:
+            return self._records.report()
 
     def reset(self) -> None:
         """Forget all that has ended. Calls in flight are counted when they end, in full."""
-        with self._ledger.lock:
-            self._ledger.reset()
+        with self._records.lock:
+            self._records.reset()
 
     def __repr__(self) -> str:
-        with self._ledger.lock:
-            tallies = self._ledger.tallies
-            ended, busy = self._ledger.ended, sum(each.in_flight for each in tallies.values())
+        with self._records.lock:
+            tallies = self._records.tallies
+            ended, busy = self._records.ended, sum(each.in_flight for each in tallies.values())
             return (
                 f"<PerformanceMonitor: {len(tallies)} steps, {ended:,} calls, {busy:,} in flight>"
             )
+
+
+class Measurement:
+    """A context manager for one call, made by `PerformanceMonitor.measure`."""
+
+    __slots__ = ("_call", "_name", "_outer", "_planned", "_records", "_runs")
+
+    def __init__(self, records: Records, runs: Runs, name: str, planned: int | None) -> None:
+        self._records = records
+        self._runs = runs
+        self._name = name
+        self._planned = planned
+        self._call: OpenCall | None = None
+        self._outer: OpenCall | None = None
+
+    @property
+    def wait(self) -> float:
+        """Seconds from the planned start to the real one; 0 before it began."""
+        return self._call.wait / NANO if self._call else 0.0
+
+    def __enter__(self) -> Self:
+        if self._call is not None:
+            raise RuntimeError(
+                f"this measurement of {self._name!r} has been used: call `monitor.measure` "
+                "for each block"
+            )
+        with self._records.lock:
+            self._call = self._records.begin(
+                OpenCall, self._name, self._runs.innermost(), self._planned
+            )
+        self._outer = innermost.get()
+        innermost.set(self._call)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._call is None:
+            return
+        # No token: in a generator, the block may end in another context than it began in.
+        if innermost.get() is self._call:
+            innermost.set(self._outer)
+        self._outer = None
+        ending: Ending = "ok" if error is None else ending_of(error)
+        rejected = error is not None and is_rejection(error)
+        with self._records.lock:
+            self._records.end(self._call, ending, rejected=rejected)
 
 
 def _check_name(name: str) -> None:

@@ -1,33 +1,145 @@
-"""Where all calls of a monitor are counted."""
+"""What happened to each step: calls in flight, what is counted of those that ended, and when."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from course_lib.clock import Clock
-from course_lib.monitoring.call import Call
-from course_lib.monitoring.log_linear import NANO
-from course_lib.monitoring.report import Report
-from course_lib.monitoring.spans import Span
-from course_lib.monitoring.tally import Tally
+from course_lib.clock import NANO, Clock
+from course_lib.monitoring.histogram import Histogram
+from course_lib.monitoring.report import Report, Span, StepReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from course_lib.monitoring.spans import Outcome
+    from course_lib.monitoring.report import Ending
 
-__all__ = ["OTHER", "Ledger"]
+__all__ = ["OpenCall", "Records"]
 
 OTHER = "(other)"
 """Name of the step that takes the calls of all names for which there is no room."""
 
-AnyCall = TypeVar("AnyCall", bound=Call)
+AnyCall = TypeVar("AnyCall", bound="OpenCall")
 
 
-class Ledger:
+@dataclass(slots=True, eq=False)
+class OpenCall:
+    """A call that has begun and not ended; times are whole nanoseconds on the monitor's clock.
+
+    Attributes:
+        records: Where it is counted.
+        id: Its number, from 1.
+        name: Name of its step, as the records have it.
+        start: When it began.
+        wait: Nanoseconds from its planned start to that.
+        parent: The call that it runs in.
+    """
+
+    records: Records
+    id: int
+    name: str
+    start: int
+    wait: int
+    parent: OpenCall | None
+
+
+class Tally:
+    """Counts and histograms of one step; its methods are called with the monitor's lock held.
+
+    Times are whole nanoseconds on the monitor's clock, durations are seconds.
+
+    Attributes:
+        parents: Names of the steps that it ran in, as the keys of a dict, which keeps their order.
+        in_flight: Calls that have begun and not ended.
+        rejected: Calls that a provider answered 429.
+        first_token: Seconds to the first token, once there was one.
+    """
+
+    __slots__ = (
+        "_area",
+        "_cancelled",
+        "_errors",
+        "_response",
+        "_seen",
+        "_service",
+        "_wait",
+        "first_token",
+        "in_flight",
+        "parents",
+        "rejected",
+    )
+
+    def __init__(self, now: int) -> None:
+        self.parents: dict[str, None] = {}
+        self.in_flight = 0
+        self.rejected = 0
+        self.first_token: Histogram | None = None
+        self._area = 0  # integral of `in_flight` over time, up to `_seen`
+        self._seen = now
+        self._service = Histogram()
+        # As long as nothing had to wait, these two would only repeat the one above.
+        self._wait: Histogram | None = None
+        self._response: Histogram | None = None
+        self._errors = 0
+        self._cancelled = 0
+
+    def move(self, now: int, change: int) -> None:
+        """Let so many more be in flight from now on."""
+        self._area += self.in_flight * (now - self._seen)
+        self._seen = now
+        self.in_flight += change
+
+    def correct(self, nanoseconds: int) -> None:
+        """Add to the integral what was in flight unseen; take away what was not, if negative."""
+        self._area += nanoseconds
+
+    def add(self, service: float, wait: float, response: float, outcome: Ending) -> None:
+        """Count a call that has ended."""
+        if wait > 0.0 or self._wait is not None:
+            self._add_wait(wait, response)
+        self._service.record(service)
+        if outcome != "ok":
+            if outcome == "error":
+                self._errors += 1
+            else:
+                self._cancelled += 1
+
+    def add_token(self, seconds: float) -> None:
+        """Count the time to a first token."""
+        if self.first_token is None:
+            self.first_token = Histogram()
+        self.first_token.record(seconds)
+
+    def report(self, name: str, end: int, seconds: float) -> StepReport:
+        """Return its figures at the end of the time observed, of which `seconds` have passed."""
+        service = self._service.snapshot()
+        return StepReport(
+            name=name,
+            service=service,
+            wait=(self._wait or _zeros(service.count)).snapshot(),
+            response=self._response.snapshot() if self._response else service,
+            first_token=self.first_token and self.first_token.snapshot(),
+            errors=self._errors,
+            cancelled=self._cancelled,
+            in_flight=self.in_flight,
+            in_flight_nanoseconds=self._area + self.in_flight * (end - self._seen),
+            seconds=seconds,
+            parents=tuple(self.parents),
+            rejected=self.rejected,
+        )
+
+    def _add_wait(self, wait: float, response: float) -> None:
+        if self._wait is None or self._response is None:
+            self._wait = _zeros(self._service.count)
+            self._response = self._service.copy()
+        self._wait.record(wait)
+        self._response.record(response)
+
+
+class Records:
     """Tallies by name, the spans that ended last, and the time observed.
 
     Its methods are called with `lock` held. The lock may be taken twice by one thread: Python may
@@ -63,7 +175,7 @@ class Ledger:
         self._last = 0  # the latest end
 
     def begin(
-        self, kind: type[AnyCall], name: str, parent: Call | None, planned: int | None = None
+        self, kind: type[AnyCall], name: str, parent: OpenCall | None, planned: int | None = None
     ) -> AnyCall:
         """Return a call that begins now, and should have at `planned` if that is earlier."""
         now = self.clock.nanoseconds()
@@ -77,15 +189,22 @@ class Ledger:
         return kind(self, self._begun, name, now, wait, parent)
 
     def end(
-        self, call: Call, outcome: Outcome, start: int | None = None, end: int | None = None
+        self,
+        call: OpenCall,
+        outcome: Ending,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        rejected: bool = False,
     ) -> None:
         """Count a call that has ended.
 
         Args:
-            call: Of this ledger; it is ended once.
+            call: Begun here; it is ended once.
             outcome: How it ended.
             start: When the work on it really began, later than was told; the difference is a wait.
             end: When it really ended, before now.
+            rejected: Whether a provider answered 429.
         """
         now = self.clock.nanoseconds()
         name, tally = self._tally(call.name, now)
@@ -96,11 +215,12 @@ class Ledger:
             tally.correct(self._overlap(start, end) - self._overlap(call.start, now))
         wait = call.wait + start - call.start
         tally.add((end - start) / NANO, wait / NANO, (end - start + wait) / NANO, outcome)
+        tally.rejected += rejected
         self._last = now
         parent = None if call.parent is None else call.parent.id
         self._keep(name, (start, end, wait), outcome, call.id, parent)
 
-    def record(self, name: str, duration: float, wait: float, outcome: Outcome) -> None:
+    def record(self, name: str, duration: float, wait: float, outcome: Ending) -> None:
         """Count a call that ends now, and of which nothing was known before."""
         now = self.clock.nanoseconds()
         service, waited = int(duration * NANO + 0.5), int(wait * NANO + 0.5)
@@ -112,7 +232,7 @@ class Ledger:
         self._begun += 1
         self._keep(name, (now - service, now, waited), outcome, self._begun, None)
 
-    def give_up(self, call: Call) -> None:
+    def give_up(self, call: OpenCall) -> None:
         """Stop counting a call as in flight; how it ended is not known."""
         now = self.clock.nanoseconds()
         self._tally(call.name, now)[1].move(now, -1)
@@ -171,7 +291,7 @@ class Ledger:
         self,
         name: str,
         times: tuple[int, int, int],
-        outcome: Outcome,
+        outcome: Ending,
         number: int,
         parent: int | None,
     ) -> None:
@@ -192,3 +312,10 @@ class Ledger:
                 self._process,
             )
         )
+
+
+def _zeros(count: int) -> Histogram:
+    made = Histogram()
+    if count:
+        made.record(0.0, count)
+    return made

@@ -11,8 +11,7 @@ from course_lib.table import duration, html_table, number, text_table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from course_lib.monitoring.report import Report
-    from course_lib.monitoring.step_report import StepReport
+    from course_lib.monitoring.report import Report, StepReport
 
 __all__ = ["ReportDiff", "StepDiff", "diff"]
 

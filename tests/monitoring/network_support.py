@@ -39,6 +39,11 @@ CHAIN = (Place("retrieve", 0.04), Place("rerank", 0.08, 4), Place("generate", 1.
 """The pipeline of the course: the slowest step is not the one that limits it."""
 
 
+def chain(kind="lognormal", queue="provider"):
+    """That pipeline, with the work and the queue of its limited step as given."""
+    return [replace(place, kind=kind, queue=queue) if place.slots else place for place in CHAIN]
+
+
 def run(places, load, *, root=True, **options):
     """Put a load through the places; return the monitor's report and the virtual seconds.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import time
 from dataclasses import replace
 
@@ -10,22 +9,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
-from network_support import CHAIN, Place, batch, poisson, run
+from network_support import CHAIN, Place, batch, chain, poisson, run
 
 from course_lib.lab import simulate
-from course_lib.monitoring.bottleneck import bottleneck
-from course_lib.monitoring.held_loop import held_by
-from course_lib.monitoring.littles_law import littles_law
+from course_lib.monitoring.bottleneck import bottleneck, held_by
 from course_lib.monitoring.monitor import PerformanceMonitor
-from course_lib.monitoring.report import Report
-from course_lib.monitoring.spans import Span
+from course_lib.monitoring.report import Report, Span
 from course_lib.rate_limiting import Gate, limited
 
 QUEUES = ("provider", "planned", "gap")
-
-
-def chain(kind="lognormal", queue="provider"):
-    return [replace(place, kind=kind, queue=queue) if place.slots else place for place in CHAIN]
 
 
 def only_spans(*spans, **more):
@@ -66,48 +58,6 @@ def test_a_hundred_at_once_wait_for_rerank(kind, queue):
     assert (found.kind, found.step) == ("saturated", "rerank")
     assert found.stations["generate"].slots is None
     assert found.stations["retrieve"].slots is None
-
-
-@pytest.mark.parametrize("slots", [1, 2, 4, 7])
-@pytest.mark.parametrize("kind", ["constant", "lognormal", "exponential"])
-def test_the_places_of_a_step_are_counted_from_outside(kind, slots):
-    """Although callers see one time for a call, in which waiting and work are one."""
-    places = [replace(place, slots=slots) if place.slots else place for place in chain(kind)]
-    rerank = bottleneck(run(places, batch(150))[0]).stations["rerank"]
-    assert rerank.slots == slots
-    assert rerank.own == pytest.approx(0.08, rel=0.3)
-
-
-def test_places_that_are_not_given_in_order_show_by_the_load():
-    """Who waits is drawn by lot; then times grow with those who are there, without any order."""
-
-    async def program():
-        monitor, draw, waiting, free = PerformanceMonitor(), random.Random(1), [], [4]
-
-        async def item():
-            with monitor.measure("first"):
-                await asyncio.sleep(draw.uniform(0.1, 0.3))
-            with monitor.measure("second"):
-                if free[0]:
-                    free[0] -= 1
-                else:
-                    waiting.append(asyncio.get_running_loop().create_future())
-                    await waiting[-1]
-                await asyncio.sleep(draw.uniform(0.05, 0.15))
-                if waiting:
-                    waiting.pop(draw.randrange(len(waiting))).set_result(None)
-                else:
-                    free[0] += 1
-
-        async def worker():
-            for _ in range(10):
-                await item()
-
-        await asyncio.gather(*(worker() for _ in range(40)))
-        return monitor.report()
-
-    found = bottleneck(simulate(program).value)
-    assert (found.kind, found.step) == ("saturated", "second")
 
 
 def test_a_few_at_once_wait_for_generate():
@@ -380,51 +330,3 @@ def test_nothing_recorded_is_refused():
     """With what to do."""
     with pytest.raises(ValueError, match="run the pipeline with the monitor first"):
         bottleneck(PerformanceMonitor().report())
-
-
-def test_littles_law_holds_for_a_run_that_has_ended():
-    """The integral over time and the durations come from different places."""
-    report, _ = run(chain("exponential"), poisson(40, 300))
-    laws = littles_law(report)
-    assert list(laws) == list(report.steps)
-    for law in laws.values():
-        assert law.holds
-        assert law.gap < 1e-6
-    assert "in flight" in str(laws["generate"])
-
-
-def test_a_step_that_does_not_keep_up_is_off():
-    """Many are in flight that have not ended: on the left only."""
-
-    async def program():
-        monitor = PerformanceMonitor()
-
-        async def item(number):
-            with monitor.measure("step"):
-                await asyncio.sleep(number)
-
-        tasks = [asyncio.create_task(item(number)) for number in range(20)]
-        await asyncio.sleep(5.5)
-        report = monitor.report()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        return report
-
-    law = littles_law(simulate(program).value)["step"]
-    assert not law.holds
-    assert law.in_flight > law.expected
-    assert "off by" in str(law)
-
-
-def test_durations_that_did_not_pass_are_noticed():
-    """Ten seconds recorded within none."""
-    monitor = PerformanceMonitor(timer=lambda: 0.0)
-    monitor.record("step", 10.0)
-    assert littles_law(monitor.report())["step"].expected == pytest.approx(1.0)
-
-
-def test_a_tolerance_is_a_share():
-    """Not a percentage."""
-    with pytest.raises(ValueError, match="share from 0 to below 1"):
-        littles_law(PerformanceMonitor().report(), tolerance=5)

@@ -1,11 +1,13 @@
 import json
 import math
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from monitoring_support import SetClock
 
+from course_lib.errors import RateLimited
 from course_lib.monitoring import PerformanceMonitor, Report
 
 CALLS = st.lists(
@@ -90,6 +92,16 @@ def test_merged_spans_keep_their_parents():
     parents = [spans[span.parent].name for span in merged.spans if span.name == "inner"]
     assert parents == ["outer"] * 3
     assert len({span.parent for span in merged.spans}) == 4
+
+
+def test_rejections_add_up_and_survive_json():
+    """As all counts do."""
+    monitor = PerformanceMonitor(timer=SetClock())
+    with suppress(RateLimited), monitor.measure("search"):
+        raise RateLimited("429")
+    report = monitor.report()
+    merged = report.merge(Report.from_dict(report.to_dict()))
+    assert (merged["search"].count, merged["search"].errors, merged["search"].rejected) == (2, 2, 2)
 
 
 def test_merging_nothing_changes_nothing():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 
 import jsonschema
 import pytest
@@ -10,12 +11,11 @@ from hypothesis import strategies as st
 from network_support import CHAIN, batch, run
 from prometheus_client.parser import text_string_to_metric_families
 
+from course_lib.errors import RateLimited
 from course_lib.lab import simulate
-from course_lib.monitoring.export import to_chrome_trace, to_json_lines, write_trace
-from course_lib.monitoring.export_prometheus import to_prometheus
+from course_lib.monitoring.export import to_chrome_trace, to_json_lines, to_prometheus, write_trace
 from course_lib.monitoring.monitor import PerformanceMonitor
-from course_lib.monitoring.report import Report
-from course_lib.monitoring.spans import Span
+from course_lib.monitoring.report import Report, Span
 
 NUMBER, TEXT = {"type": "number", "minimum": 0}, {"type": "string"}
 WHOLE = {"type": "integer", "minimum": 0}
@@ -178,6 +178,8 @@ async def some_calls():
         with monitor.measure("search"):
             await asyncio.sleep(milliseconds / 1000)
     monitor.record("search", 0.02, wait=3.0, outcome="error")
+    with suppress(RateLimited), monitor.measure("ask"):
+        raise RateLimited("429")
     monitor.record('a "name"\\ with\nmore', 0.5, outcome="cancelled")
     return monitor.report()
 
@@ -214,6 +216,9 @@ def test_prometheus_reads_what_is_written():
     assert value(calls, "_total", step="search", outcome="ok") == 4
     assert value(calls, "_total", step="search", outcome="error") == 1
     assert value(found["pipeline_in_flight"], "", step="search") == 0
+    assert found["pipeline_rejected"].type == "counter"
+    assert value(found["pipeline_rejected"], "_total", step="ask") == 1
+    assert value(found["pipeline_rejected"], "_total", step="search") == 0
 
 
 def test_any_name_of_a_step_survives():
