@@ -3,26 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sized
+from collections.abc import Set as AbstractSet
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
-from course_lib.batching.batcher_parts import Batch, BatcherClosed, BatcherStatistics
-from course_lib.batching.isolation import Isolation
-from course_lib.batching.waiting import Entry, Waiting
 from course_lib.checks import require_seconds, require_whole
+from course_lib.retry import TRANSIENT
 from course_lib.tasks import cancel_once, outlast
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Batcher", "OnExit"]
+__all__ = ["Batcher", "BatcherClosed", "BatcherStatistics", "OnExit", "WrongNumberOfResults"]
 
 Output = TypeVar("Output")
 OnExit = Literal["drain", "cancel"]
 
 EARLY = 1e-6  # seconds: a timer may ring that much too soon
 _within: ContextVar[tuple[object, ...]] = ContextVar("course_lib.batching.batcher", default=())
+_PLACE = attrgetter("place")
+
+
+class WrongNumberOfResults(ValueError):  # noqa: N818 - says what happened
+    """A batch was not answered with one result for each of its items, in their order."""
+
+
+class BatcherClosed(RuntimeError):  # noqa: N818 - says what happened
+    """The block was left before this item was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStatistics:
+    """What has been done since the block was entered.
+
+    Attributes:
+        waiting: Items that wait for a batch now, those for which the queue has no room included.
+        running: Batches in flight now.
+        batches: Batches started.
+        calls: Calls made, those to find a bad item included.
+        largest: Items in the largest batch.
+        answered: Items that have got their result.
+        failed: Items that have got an error.
+        cancelled: Items whose callers gave up.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    batches: int = 0
+    calls: int = 0
+    largest: int = 0
+    answered: int = 0
+    failed: int = 0
+    cancelled: int = 0
 
 
 class Batcher(Generic[Output]):
@@ -242,3 +279,199 @@ class Batcher(Generic[Output]):
     def __repr__(self) -> str:
         state = "closed" if self._loop is None else "closing" if self._closing else "open"
         return f"{state}, {len(self._waiting)} waiting, {len(self._tasks)} batches in flight"
+
+
+class Entry(Generic[Output]):
+    """One item and its caller.
+
+    Attributes:
+        item: What is to be processed.
+        place: Sorts those who wait: the lowest goes first, and no two are equal. So items are never
+            compared, and may be of any type.
+        arrived: When it came, in seconds on the loop's clock.
+        answer: What the caller waits for in the end.
+        admission: What the caller waits for at first, while the queue is full.
+        batch: What it is processed in, once it is.
+    """
+
+    __slots__ = ("admission", "answer", "arrived", "batch", "item", "place")
+
+    def __init__(
+        self, item: Any, place: tuple[float, int], arrived: float, answer: asyncio.Future[Output]
+    ) -> None:
+        self.item = item
+        self.place = place
+        self.arrived = arrived
+        self.answer = answer
+        self.admission: asyncio.Future[None] | None = None
+        self.batch: Batch[Output] | None = None
+
+
+class Waiting(Generic[Output]):
+    """Entries in the queue, and behind it those for which it has no room yet.
+
+    The next batch takes the first of all, in the queue or behind it, so that a full queue does not
+    turn the order round.
+
+    Args:
+        size: How many the queue holds.
+    """
+
+    __slots__ = ("_outside", "_queue", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        # Lists that stay sorted: an entry leaves from the middle as easily as from the front.
+        self._queue: list[Entry[Output]] = []
+        self._outside: list[Entry[Output]] = []
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._outside)
+
+    @property
+    def queued(self) -> int:
+        """How many are in the queue."""
+        return len(self._queue)
+
+    @property
+    def first(self) -> Entry[Output]:
+        """The entry that goes first; there must be one."""
+        return self._next()[0]
+
+    def _next(self) -> list[Entry[Output]]:
+        if not self._queue:
+            return self._outside
+        ahead = self._outside and self._outside[0].place < self._queue[0].place
+        return self._outside if ahead else self._queue
+
+    def add(self, entry: Entry[Output]) -> None:
+        """Put an entry in its place; where the queue is full, it gets an `admission`."""
+        if len(self._queue) < self._size:
+            insort(self._queue, entry, key=_PLACE)
+        else:
+            entry.admission = entry.answer.get_loop().create_future()
+            insort(self._outside, entry, key=_PLACE)
+
+    def remove(self, entry: Entry[Output]) -> None:
+        """Have an entry wait no more, if it does."""
+        for entries in (self._queue, self._outside):
+            index = bisect_left(entries, entry.place, key=_PLACE)
+            if index < len(entries) and entries[index] is entry:
+                del entries[index]
+        self._admit()
+
+    def take(self, most: int) -> list[Entry[Output]]:
+        """Remove and return the first `most` entries, or as many as there are."""
+        taken: list[Entry[Output]] = []
+        while len(taken) < most and len(self) > 0:
+            entry = self._next().pop(0)
+            _let_in(entry)
+            taken.append(entry)
+        self._admit()
+        return taken
+
+    def _admit(self) -> None:
+        while self._outside and len(self._queue) < self._size:
+            entry = self._outside.pop(0)
+            _let_in(entry)
+            insort(self._queue, entry, key=_PLACE)
+
+
+def _let_in(entry: Entry[Any]) -> None:
+    if entry.admission is not None and not entry.admission.done():
+        entry.admission.set_result(None)
+
+
+class Batch(Generic[Output]):
+    """Entries that go together."""
+
+    __slots__ = ("entries", "task")
+
+    def __init__(self, entries: list[Entry[Output]]) -> None:
+        self.entries = entries
+        self.task: asyncio.Task[None] | None = None
+        for entry in entries:
+            entry.batch = self
+
+    def abandon(self) -> None:
+        """One has given up; when all have, the batch is for nobody."""
+        if self.task is not None and all(entry.answer.done() for entry in self.entries):
+            cancel_once(self.task)
+
+
+class Isolation(Generic[Output]):
+    """Calls a batch, and halves it where that fails.
+
+    Each half is called again, and so on down to single items: one bad item among n costs at most
+    `2 * ceil(log2(n))` further calls, b bad ones at most b times that, and never more than `2n - 2`.
+    All the others get their results. An error that is about the service and not about an item
+    (a rate limit, a time limit, a broken connection) is not halved, which would be many more calls
+    to a service in trouble: it fails the batch.
+
+    Args:
+        call: Processes a list of items, and returns one result for each.
+        isolate: Whether an error may be due to one of the items; by default as said above.
+
+    Attributes:
+        calls: How often `call` was called.
+        answered: Items that have got a result.
+        failed: Items that have got an error.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[Any]], Awaitable[Any]],
+        isolate: Callable[[Exception], bool] | None = None,
+    ) -> None:
+        self._call = call
+        self._isolate = isolate or (lambda error: not isinstance(error, TRANSIENT))
+        self.calls = self.answered = self.failed = 0
+
+    async def answer(self, entries: list[Entry[Output]]) -> None:
+        """Give every entry a result or an error; those whose callers gave up are left out."""
+        entries = [entry for entry in entries if not entry.answer.done()]
+        if not entries:
+            return
+        self.calls += 1
+        try:
+            results = _checked(await self._call([entry.item for entry in entries]), len(entries))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+            if len(entries) == 1 or not self._worth_halving(error):
+                self.settle(entries, [error] * len(entries))
+                return
+            middle = len(entries) // 2
+            await self.answer(entries[:middle])
+            await self.answer(entries[middle:])
+        else:
+            self.settle(entries, results)
+
+    def settle(self, entries: Iterable[Entry[Output]], results: Iterable[Any]) -> None:
+        """Give every entry its result or error, unless its caller has given up."""
+        for entry, result in zip(entries, results, strict=True):
+            if entry.answer.done():
+                continue
+            if isinstance(result, StopIteration):  # a future refuses it
+                result = RuntimeError(f"the item was answered with {result!r}")  # noqa: PLW2901
+            if isinstance(result, Exception):
+                self.failed += 1
+                entry.answer.set_exception(result)
+            else:
+                self.answered += 1
+                entry.answer.set_result(result)
+
+    def _worth_halving(self, error: Exception) -> bool:
+        return not isinstance(error, WrongNumberOfResults) and self._isolate(error)
+
+
+def _checked(results: Any, count: int) -> Iterable[Any]:
+    if not isinstance(results, Sized) or isinstance(results, str | bytes | Mapping | AbstractSet):
+        raise WrongNumberOfResults(
+            f"a batch of {count} items was answered with {type(results).__name__}: return a list "
+            "with one result for each item, in their order"
+        )
+    if len(results) != count:
+        raise WrongNumberOfResults(
+            f"a batch of {count} items was answered with {len(results)} results: return one for "
+            "each item, in their order (an exception in the place of one that failed)"
+        )
+    return results  # type: ignore[return-value] # what has a length can be iterated over

@@ -3,25 +3,140 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
 
-from course_lib.batching.flight_parts import GateLike, Item, Ready, error_of
-from course_lib.batching.outcome import Outcome
 from course_lib.tasks import outlast, report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
-    from course_lib.batching.slots import Slots
     from course_lib.batching.source import Feed
     from course_lib.retry import Retry
 
-__all__ = ["Flight"]
+__all__ = ["Flight", "GateLike", "Outcome", "Outcomes", "Slots"]
 
 Output = TypeVar("Output")
 
 _DIGITS = 9  # clocks tell nanoseconds; what differences of floats add to that is noise
+_closing: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Output]):
+    """The answer to one item, or the reason why there is none.
+
+    `wait` and `service` are told apart, since they have different remedies: a higher limit shortens
+    the one, a faster step the other. Their sum is the time from when the item was there to when it
+    was answered. An item of an ordinary iterable is there from the beginning, one of an
+    asynchronous iterable from when it is handed over. So with the former and without retries, an
+    item started `wait` seconds after the beginning and ended `wait + service` seconds after it.
+
+    Attributes:
+        index: Place among the inputs, from 0.
+        value: What was returned; None if there is an error.
+        error: What was raised at the last attempt; None if there is a value.
+        wait: Seconds in which it was not worked on: for a place, for a gate, between attempts.
+        service: Seconds in which it was worked on, all attempts together.
+        attempts: How often it was tried.
+    """
+
+    index: int
+    value: Output | None = None
+    error: Exception | None = None
+    wait: float = 0.0
+    service: float = 0.0
+    attempts: int = 1
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a value."""
+        return self.error is None
+
+    def result(self) -> Output:
+        """Return the value.
+
+        Raises:
+            Exception: The error, if there is one instead.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast("Output", self.value)
+
+
+class Outcomes(AsyncIterator[Outcome[Output]], Generic[Output]):
+    """Outcomes, as they are made. Nothing starts before the first is asked for.
+
+    However the iteration ends, everything in flight is cancelled and the source closed:
+
+    - at the end, after an error, or when the task that waits for an outcome is cancelled: before
+      that is raised;
+    - with `aclose()`, or at the end of `async with amap(...) as outcomes:`: before that returns;
+    - after a plain `break` or `return`, as soon as nobody refers to this object any more: all is
+      cancelled in that moment, and winds up while the loop runs on. (An asynchronous generator
+      would do the same somewhat later; an object that stays in a variable goes on working.)
+    """
+
+    __slots__ = ("_bar", "_flight", "_over")
+
+    def __init__(self, flight: Flight[Output], bar: Any = None) -> None:
+        self._flight = flight
+        self._bar = bar
+        self._over = False
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else self._flight
+        return f"<{type(self).__name__} {state}>"
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome[Output]:
+        if self._over:
+            raise StopAsyncIteration
+        self._flight.begin()
+        try:
+            outcome = await self._flight.next()
+        except BaseException:
+            await self.aclose()
+            raise
+        if self._bar is not None:
+            self._bar.update()
+        return outcome
+
+    async def aclose(self) -> None:
+        """Cancel what is in flight, wait until it has ended, and close the source."""
+        self._over = True
+        if self._bar is not None:
+            self._bar.close()
+        await self._flight.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if getattr(self, "_over", True):
+            return
+        if self._bar is not None:
+            self._bar.close()
+        loop = self._flight.loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, and so is everything in it
+                loop.call_soon_threadsafe(_abandon, self._flight)
 
 
 class Flight(Generic[Output]):
@@ -244,3 +359,127 @@ class Flight(Generic[Output]):
         """Return the tasks that are not done, but for one that closes this from within."""
         tasks = {*self._tasks, *self._feed.tasks()}
         return {task for task in tasks if not task.done() and task is not asyncio.current_task()}
+
+
+class GateLike(Protocol):
+    """What may be given in place of a number: `course_lib.rate_limiting.Gate` is one."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many may be inside at once."""
+
+    def slot(self) -> AbstractAsyncContextManager[Any]:
+        """Return a place inside, for one call."""
+
+
+class Item:
+    """One item on its way."""
+
+    __slots__ = ("attempts", "holds", "index", "service", "since", "value", "wait")
+
+    def __init__(self, index: int, value: Any, since: float) -> None:
+        self.index = index
+        self.value = value
+        self.since = since  # when it was there, then when its last attempt ended
+        self.wait = self.service = 0.0
+        self.attempts = 0
+        self.holds = True  # a place
+
+
+class Ready(Generic[Output]):
+    """Outcomes that nobody has fetched yet, in the order in which they are to be fetched."""
+
+    __slots__ = ("_any_order", "_by_index", "_next")
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._any_order: deque[Outcome[Output]] = deque()
+        self._by_index: dict[int, Outcome[Output]] | None = {} if ordered else None
+        self._next = 0
+
+    def put(self, outcome: Outcome[Output]) -> None:
+        """Keep an outcome until it is fetched."""
+        if self._by_index is None:
+            self._any_order.append(outcome)
+            return
+        self._by_index[outcome.index] = outcome
+        while (following := self._by_index.pop(self._next, None)) is not None:
+            self._any_order.append(following)
+            self._next += 1
+
+    def get(self) -> Outcome[Output] | None:
+        """Return the next outcome, if there is one."""
+        return self._any_order.popleft() if self._any_order else None
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._any_order.clear()
+        if self._by_index is not None:
+            self._by_index.clear()
+
+
+class Slots:
+    """A number of places, for use in one event loop.
+
+    New items start only while there is `room`. One that is tried again has come before all of
+    them, so it goes first: while it waits, no place is ever free.
+
+    Args:
+        size: How many places there are.
+    """
+
+    __slots__ = ("_size", "_waiting", "used")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.used = 0
+
+    def room(self) -> bool:
+        """Return whether a new item may start."""
+        return self.used < self._size
+
+    def take(self) -> None:
+        """Take a place for a new item; only while there is room."""
+        self.used += 1
+
+    def give(self) -> None:
+        """Give a place back: to the first that waits for one, if any."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.used -= 1
+
+    async def retake(self) -> None:
+        """Wait for a place for an item that is tried again."""
+        if self.used < self._size:
+            self.used += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # given a place in the same moment
+                self.give()
+            raise
+
+
+def error_of(index: int, task: asyncio.Task[Any]) -> BaseException | None:
+    """Return why an item has no value, as something that can be raised in its consumer."""
+    if task.cancelled():
+        return RuntimeError(f"item {index} was cancelled from within or outside, but not by `amap`")
+    error = task.exception()
+    if isinstance(error, StopAsyncIteration):  # it would end the consumer's loop silently
+        stopped = RuntimeError(f"item {index} raised StopAsyncIteration")
+        stopped.__cause__ = error
+        return stopped
+    return error
+
+
+def _abandon(flight: Flight[Any]) -> None:
+    """Wind up what nobody can close any more; called in its loop."""
+    task = asyncio.get_running_loop().create_task(flight.close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)

@@ -6,10 +6,8 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from course_lib.batching.arguments import as_call
-from course_lib.batching.outcomes import Outcomes
-from course_lib.batching.slots import Slots
 from course_lib.batching.source import feed_of
-from course_lib.batching.task_pool import Flight
+from course_lib.batching.task_pool import Flight, Outcomes, Slots
 from course_lib.checks import require_whole
 from course_lib.retry import TRANSIENT, Backoff, Retry
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from course_lib.batching.flight_parts import GateLike
+    from course_lib.batching.task_pool import GateLike
 
 __all__ = ["amap"]
 

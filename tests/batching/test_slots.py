@@ -4,7 +4,8 @@ import asyncio
 
 from batching_support import settle
 
-from course_lib.batching.slots import ChunkSlots, Slots
+from course_lib.batching.chunks import ChunkSlots
+from course_lib.batching.task_pool import Slots
 from course_lib.lab.simulation import simulate
 
 
