@@ -108,13 +108,13 @@ class Batcher(Generic[Output]):
         self._reset()
 
     def _reset(self) -> None:
-        self._waiting: Waiting[Output] = Waiting(self._queue_size)
+        self._queue: _SubmissionQueue[Output] = _SubmissionQueue(self._queue_size)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._order = count()
         self._batches = self._largest = self._cancelled = 0
-        self._isolation: Isolation[Output] = Isolation(self._call, self._isolate)
+        self._isolation: _Isolation[Output] = _Isolation(self._call, self._isolate)
 
     def open(self) -> None:
         """Begin; batches see the context of whoever calls this.
@@ -144,17 +144,17 @@ class Batcher(Generic[Output]):
         loop = self._check()
         arrived = loop.time()
         place = (rank(arrived), next(self._order))
-        entry: Entry[Output] = Entry(item, place, arrived, loop.create_future())
-        self._waiting.add(entry)
-        entry.answer.add_done_callback(lambda answer: self._done(entry, answer))
+        submission: _Submission[Output] = _Submission(item, place, arrived, loop.create_future())
+        self._queue.add(submission)
+        submission.answer.add_done_callback(lambda answer: self._done(submission, answer))
         self._schedule()
-        if entry.admission is not None:
+        if submission.admission is not None:
             try:
-                await entry.admission
+                await submission.admission
             except asyncio.CancelledError:
-                entry.answer.cancel()
+                submission.answer.cancel()
                 raise
-        return entry.answer
+        return submission.answer
 
     def _check(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -169,14 +169,14 @@ class Batcher(Generic[Output]):
             raise RuntimeError(f"a batch that submits to its own {self._name} waits for itself")
         return self._loop
 
-    def _done(self, entry: Entry[Output], answer: asyncio.Future[Output]) -> None:
+    def _done(self, submission: _Submission[Output], answer: asyncio.Future[Output]) -> None:
         if not answer.cancelled():
             return
         self._cancelled += 1
-        if entry.batch is None:
-            self._waiting.remove(entry)
+        if submission.batch is None:
+            self._queue.remove(submission)
         else:
-            entry.batch.abandon()
+            submission.batch.abandon()
 
     def _schedule(self) -> None:
         if not self._scheduled and self._loop is not None:
@@ -185,45 +185,45 @@ class Batcher(Generic[Output]):
 
     def _dispatch(self) -> None:
         self._scheduled = False
-        while len(self._tasks) < self._concurrency and len(self._waiting) > 0 and self._due():
-            self._start(Batch(self._waiting.take(self._size)))
+        while len(self._tasks) < self._concurrency and len(self._queue) > 0 and self._due():
+            self._start(_Batch(self._queue.take(self._size)))
 
     def _due(self) -> bool:
         """Return whether the next batch is to start now; if not, set the timer for it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._max_wait == 0 or self._closing or len(self._waiting) >= self._size:
+        if self._max_wait == 0 or self._closing or len(self._queue) >= self._size:
             return True
         loop = asyncio.get_running_loop()
-        due = self._waiting.first.arrived + self._max_wait
+        due = self._queue.first.arrived + self._max_wait
         if due - loop.time() <= EARLY:
             return True
         self._timer = loop.call_at(due, self._dispatch)
         return False
 
-    def _start(self, batch: Batch[Output]) -> None:
+    def _start(self, batch: _Batch[Output]) -> None:
         self._batches += 1
-        self._largest = max(self._largest, len(batch.entries))
+        self._largest = max(self._largest, len(batch.submissions))
         batch.task = asyncio.get_running_loop().create_task(
-            self._run(batch.entries), context=self._context.copy()
+            self._run(batch.submissions), context=self._context.copy()
         )
         self._tasks.add(batch.task)
         batch.task.add_done_callback(lambda task: self._ended(batch, task))
 
-    async def _run(self, entries: list[Entry[Output]]) -> None:
+    async def _run(self, submissions: list[_Submission[Output]]) -> None:
         _within.set((*_within.get(), self))
-        await self._isolation.answer(entries)
+        await self._isolation.answer(submissions)
 
-    def _ended(self, batch: Batch[Output], task: asyncio.Task[None]) -> None:
+    def _ended(self, batch: _Batch[Output], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        self._fail(batch.entries, error)
-        batch.entries = []  # they refer to it
+        self._fail(batch.submissions, error)
+        batch.submissions = []  # they refer to it
         self._schedule()
 
-    def _fail(self, entries: list[Entry[Output]], error: BaseException | None) -> None:
-        self._isolation.settle(entries, [self._unanswered(error) for _ in entries])
+    def _fail(self, submissions: list[_Submission[Output]], error: BaseException | None) -> None:
+        self._isolation.settle(submissions, [self._unanswered(error) for _ in submissions])
 
     def _unanswered(self, error: BaseException | None) -> Exception:
         """Return what becomes of an item whose batch has ended without answering it."""
@@ -250,7 +250,7 @@ class Batcher(Generic[Output]):
                 self._loop = None
 
     async def _drain(self) -> None:
-        while self._tasks or len(self._waiting) > 0:
+        while self._tasks or len(self._queue) > 0:
             self._dispatch()
             await asyncio.wait(self._tasks)
 
@@ -258,7 +258,7 @@ class Batcher(Generic[Output]):
         """Fail all that wait and cancel all that runs, however often the caller is cancelled."""
         if self._timer is not None:
             self._timer.cancel()
-        self._fail(self._waiting.take(len(self._waiting)), None)
+        self._fail(self._queue.take(len(self._queue)), None)
         for task in self._tasks:
             cancel_once(task)
         await outlast(lambda: self._tasks)
@@ -266,7 +266,7 @@ class Batcher(Generic[Output]):
     def statistics(self) -> BatcherStatistics:
         """Return what has been done, as a frozen value."""
         return BatcherStatistics(
-            waiting=len(self._waiting),
+            waiting=len(self._queue),
             running=len(self._tasks),
             batches=self._batches,
             calls=self._isolation.calls,
@@ -278,10 +278,10 @@ class Batcher(Generic[Output]):
 
     def __repr__(self) -> str:
         state = "closed" if self._loop is None else "closing" if self._closing else "open"
-        return f"{state}, {len(self._waiting)} waiting, {len(self._tasks)} batches in flight"
+        return f"{state}, {len(self._queue)} waiting, {len(self._tasks)} batches in flight"
 
 
-class Entry(Generic[Output]):
+class _Submission(Generic[Output]):
     """One item and its caller.
 
     Attributes:
@@ -304,10 +304,10 @@ class Entry(Generic[Output]):
         self.arrived = arrived
         self.answer = answer
         self.admission: asyncio.Future[None] | None = None
-        self.batch: Batch[Output] | None = None
+        self.batch: _Batch[Output] | None = None
 
 
-class Waiting(Generic[Output]):
+class _SubmissionQueue(Generic[Output]):
     """Entries in the queue, and behind it those for which it has no room yet.
 
     The next batch takes the first of all, in the queue or behind it, so that a full queue does not
@@ -321,9 +321,9 @@ class Waiting(Generic[Output]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # Lists that stay sorted: an entry leaves from the middle as easily as from the front.
-        self._queue: list[Entry[Output]] = []
-        self._outside: list[Entry[Output]] = []
+        # Lists that stay sorted: an submission leaves from the middle as easily as from the front.
+        self._queue: list[_Submission[Output]] = []
+        self._outside: list[_Submission[Output]] = []
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._outside)
@@ -334,72 +334,74 @@ class Waiting(Generic[Output]):
         return len(self._queue)
 
     @property
-    def first(self) -> Entry[Output]:
-        """The entry that goes first; there must be one."""
+    def first(self) -> _Submission[Output]:
+        """The submission that goes first; there must be one."""
         return self._next()[0]
 
-    def _next(self) -> list[Entry[Output]]:
+    def _next(self) -> list[_Submission[Output]]:
         if not self._queue:
             return self._outside
         ahead = self._outside and self._outside[0].place < self._queue[0].place
         return self._outside if ahead else self._queue
 
-    def add(self, entry: Entry[Output]) -> None:
-        """Put an entry in its place; where the queue is full, it gets an `admission`."""
+    def add(self, submission: _Submission[Output]) -> None:
+        """Put an submission in its place; where the queue is full, it gets an `admission`."""
         if len(self._queue) < self._size:
-            insort(self._queue, entry, key=_PLACE)
+            insort(self._queue, submission, key=_PLACE)
         else:
-            entry.admission = entry.answer.get_loop().create_future()
-            insort(self._outside, entry, key=_PLACE)
+            submission.admission = submission.answer.get_loop().create_future()
+            insort(self._outside, submission, key=_PLACE)
 
-    def remove(self, entry: Entry[Output]) -> None:
-        """Have an entry wait no more, if it does."""
-        for entries in (self._queue, self._outside):
-            index = bisect_left(entries, entry.place, key=_PLACE)
-            if index < len(entries) and entries[index] is entry:
-                del entries[index]
+    def remove(self, submission: _Submission[Output]) -> None:
+        """Have an submission wait no more, if it does."""
+        for submissions in (self._queue, self._outside):
+            index = bisect_left(submissions, submission.place, key=_PLACE)
+            if index < len(submissions) and submissions[index] is submission:
+                del submissions[index]
         self._admit()
 
-    def take(self, most: int) -> list[Entry[Output]]:
-        """Remove and return the first `most` entries, or as many as there are."""
-        taken: list[Entry[Output]] = []
+    def take(self, most: int) -> list[_Submission[Output]]:
+        """Remove and return the first `most` submissions, or as many as there are."""
+        taken: list[_Submission[Output]] = []
         while len(taken) < most and len(self) > 0:
-            entry = self._next().pop(0)
-            _let_in(entry)
-            taken.append(entry)
+            submission = self._next().pop(0)
+            _let_in(submission)
+            taken.append(submission)
         self._admit()
         return taken
 
     def _admit(self) -> None:
         while self._outside and len(self._queue) < self._size:
-            entry = self._outside.pop(0)
-            _let_in(entry)
-            insort(self._queue, entry, key=_PLACE)
+            submission = self._outside.pop(0)
+            _let_in(submission)
+            insort(self._queue, submission, key=_PLACE)
 
 
-def _let_in(entry: Entry[Any]) -> None:
-    if entry.admission is not None and not entry.admission.done():
-        entry.admission.set_result(None)
+def _let_in(submission: _Submission[Any]) -> None:
+    if submission.admission is not None and not submission.admission.done():
+        submission.admission.set_result(None)
 
 
-class Batch(Generic[Output]):
+class _Batch(Generic[Output]):
     """Entries that go together."""
 
-    __slots__ = ("entries", "task")
+    __slots__ = ("submissions", "task")
 
-    def __init__(self, entries: list[Entry[Output]]) -> None:
-        self.entries = entries
+    def __init__(self, submissions: list[_Submission[Output]]) -> None:
+        self.submissions = submissions
         self.task: asyncio.Task[None] | None = None
-        for entry in entries:
-            entry.batch = self
+        for submission in submissions:
+            submission.batch = self
 
     def abandon(self) -> None:
         """One has given up; when all have, the batch is for nobody."""
-        if self.task is not None and all(entry.answer.done() for entry in self.entries):
+        if self.task is not None and all(
+            submission.answer.done() for submission in self.submissions
+        ):
             cancel_once(self.task)
 
 
-class Isolation(Generic[Output]):
+class _Isolation(Generic[Output]):
     """Calls a batch, and halves it where that fails.
 
     Each half is called again, and so on down to single items: one bad item among n costs at most
@@ -427,37 +429,39 @@ class Isolation(Generic[Output]):
         self._isolate = isolate or (lambda error: not isinstance(error, TRANSIENT))
         self.calls = self.answered = self.failed = 0
 
-    async def answer(self, entries: list[Entry[Output]]) -> None:
-        """Give every entry a result or an error; those whose callers gave up are left out."""
-        entries = [entry for entry in entries if not entry.answer.done()]
-        if not entries:
+    async def answer(self, submissions: list[_Submission[Output]]) -> None:
+        """Give every submission a result or an error; those whose callers gave up are left out."""
+        submissions = [submission for submission in submissions if not submission.answer.done()]
+        if not submissions:
             return
         self.calls += 1
         try:
-            results = _checked(await self._call([entry.item for entry in entries]), len(entries))
+            results = _checked(
+                await self._call([submission.item for submission in submissions]), len(submissions)
+            )
         except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-            if len(entries) == 1 or not self._worth_halving(error):
-                self.settle(entries, [error] * len(entries))
+            if len(submissions) == 1 or not self._worth_halving(error):
+                self.settle(submissions, [error] * len(submissions))
                 return
-            middle = len(entries) // 2
-            await self.answer(entries[:middle])
-            await self.answer(entries[middle:])
+            middle = len(submissions) // 2
+            await self.answer(submissions[:middle])
+            await self.answer(submissions[middle:])
         else:
-            self.settle(entries, results)
+            self.settle(submissions, results)
 
-    def settle(self, entries: Iterable[Entry[Output]], results: Iterable[Any]) -> None:
-        """Give every entry its result or error, unless its caller has given up."""
-        for entry, result in zip(entries, results, strict=True):
-            if entry.answer.done():
+    def settle(self, submissions: Iterable[_Submission[Output]], results: Iterable[Any]) -> None:
+        """Give every submission its result or error, unless its caller has given up."""
+        for submission, result in zip(submissions, results, strict=True):
+            if submission.answer.done():
                 continue
             if isinstance(result, StopIteration):  # a future refuses it
                 result = RuntimeError(f"the item was answered with {result!r}")  # noqa: PLW2901
             if isinstance(result, Exception):
                 self.failed += 1
-                entry.answer.set_exception(result)
+                submission.answer.set_exception(result)
             else:
                 self.answered += 1
-                entry.answer.set_result(result)
+                submission.answer.set_result(result)
 
     def _worth_halving(self, error: Exception) -> bool:
         return not isinstance(error, WrongNumberOfResults) and self._isolate(error)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from course_lib.batching.arguments import as_call
 from course_lib.batching.signals import Chunk, Signal
-from course_lib.batching.source import feed_of
-from course_lib.batching.task_pool import Flight, Outcomes, Slots
+from course_lib.batching.source import source_of
+from course_lib.batching.task_pool import Outcomes, PoolSlots, TaskPool
 from course_lib.checks import require_whole
 from course_lib.retry import Retry
 
@@ -62,16 +62,16 @@ def batch_in_chunks(
         ValueError: A number is out of range.
     """
     require_whole(size=size)
-    flight = Flight(
+    pool = TaskPool(
         as_call(runnable, config),
-        feed_of(inputs),
+        source_of(inputs),
         ChunkSlots(lambda: size),
         lambda: _CHUNKS_HELD * size,
         Retry(timeout=timeout),
         ordered=ordered,
         return_exceptions=return_exceptions,
     )
-    return Outcomes(flight)
+    return Outcomes(pool)
 
 
 def adaptive_batch(
@@ -108,9 +108,9 @@ def adaptive_batch(
     if not isinstance(signal, Signal) or isinstance(signal, type):
         raise TypeError(f"signal={signal!r}: give an object with `size` and `observe(chunk)`")
     chunks: _Chunks[Output] = _Chunks(signal)
-    flight = Flight(
+    pool = TaskPool(
         as_call(runnable, config),
-        feed_of(inputs),
+        source_of(inputs),
         ChunkSlots(chunks.next_size),
         lambda: _CHUNKS_HELD * chunks.size,
         Retry(timeout=timeout),
@@ -118,7 +118,7 @@ def adaptive_batch(
         return_exceptions=return_exceptions,
         watch=chunks.note,
     )
-    return Outcomes(flight)
+    return Outcomes(pool)
 
 
 class _Chunks(Generic[Output]):
@@ -144,7 +144,7 @@ class _Chunks(Generic[Output]):
         return self.size
 
 
-class ChunkSlots(Slots):
+class ChunkSlots(PoolSlots):
     """Places that are given out a chunk at a time: the next chunk starts when this one has ended.
 
     Args:
