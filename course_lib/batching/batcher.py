@@ -24,7 +24,7 @@ __all__ = ["Batcher", "BatcherClosed", "BatcherStatistics", "OnExit", "WrongNumb
 Output = TypeVar("Output")
 OnExit = Literal["drain", "cancel"]
 
-EARLY = 1e-6  # seconds: a timer may ring that much too soon
+_EARLY = 1e-6  # seconds: a timer may ring that much too soon
 _within: ContextVar[tuple[object, ...]] = ContextVar("course_lib.batching.batcher", default=())
 _PLACE = attrgetter("place")
 
@@ -70,13 +70,19 @@ class Batcher(Generic[Output]):
     while batches are in flight makes up the next ones. So they fill by themselves under load, and
     nobody waits for company when there is none.
 
+    A batch that fails is halved, and each half is called again, down to single items: one bad item
+    among n costs at most `2 * ceil(log2(n))` further calls, b bad ones at most b times that, and
+    never more than `2n - 2`. All the others get their results. An error that is about the service
+    and not about an item (a rate limit, a time limit, a broken connection) is not halved, which
+    would be many more calls to a service in trouble: it fails the batch.
+
     Args:
-        call: Processes a list of items; awaited once a batch.
+        call: Processes a list of items, and returns one result for each; awaited once a batch.
         size: Items in a batch, at most.
         concurrency: Batches in flight, at most.
         max_wait: Seconds that the first may wait for a full batch.
         queue_size: Items that wait, at most; further callers wait for room in the queue.
-        isolate: Whether an error may be due to one of the items.
+        isolate: Whether an error may be due to one of the items; by default as said above.
         on_exit: Whether leaving answers what waits, or fails it.
         name: What this is called in messages.
     """
@@ -99,7 +105,8 @@ class Batcher(Generic[Output]):
             raise ValueError(f"on_exit={on_exit!r}: give one of {', '.join(get_args(OnExit))}")
         if isolate is not None and not callable(isolate):
             raise TypeError(f"isolate={isolate!r}: give a function of the error, or leave it out")
-        self._call, self._isolate = call, isolate
+        self._call = call
+        self._isolate = isolate or (lambda error: not isinstance(error, TRANSIENT))
         self._size, self._concurrency, self._max_wait = size, concurrency, max_wait
         self._drains = on_exit == "drain"
         self._name = name
@@ -113,8 +120,8 @@ class Batcher(Generic[Output]):
         self._closing = self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._order = count()
-        self._batches = self._largest = self._cancelled = 0
-        self._isolation: _Isolation[Output] = _Isolation(self._call, self._isolate)
+        self._batches = self._calls = self._largest = 0
+        self._answered = self._failed = self._cancelled = 0
 
     def open(self) -> None:
         """Begin; batches see the context of whoever calls this.
@@ -144,17 +151,17 @@ class Batcher(Generic[Output]):
         loop = self._check()
         arrived = loop.time()
         place = (rank(arrived), next(self._order))
-        submission: _Submission[Output] = _Submission(item, place, arrived, loop.create_future())
-        self._queue.add(submission)
-        submission.answer.add_done_callback(lambda answer: self._done(submission, answer))
+        one: _Submission[Output] = _Submission(item, place, arrived, loop.create_future())
+        self._queue.add(one)
+        one.answer.add_done_callback(lambda answer: self._done(one, answer))
         self._schedule()
-        if submission.admission is not None:
+        if one.admission is not None:
             try:
-                await submission.admission
+                await one.admission
             except asyncio.CancelledError:
-                submission.answer.cancel()
+                one.answer.cancel()
                 raise
-        return submission.answer
+        return one.answer
 
     def _check(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -169,14 +176,14 @@ class Batcher(Generic[Output]):
             raise RuntimeError(f"a batch that submits to its own {self._name} waits for itself")
         return self._loop
 
-    def _done(self, submission: _Submission[Output], answer: asyncio.Future[Output]) -> None:
+    def _done(self, one: _Submission[Output], answer: asyncio.Future[Output]) -> None:
         if not answer.cancelled():
             return
         self._cancelled += 1
-        if submission.batch is None:
-            self._queue.remove(submission)
+        if one.batch is None:
+            self._queue.remove(one)
         else:
-            submission.batch.abandon()
+            one.batch.abandon()
 
     def _schedule(self) -> None:
         if not self._scheduled and self._loop is not None:
@@ -197,7 +204,7 @@ class Batcher(Generic[Output]):
             return True
         loop = asyncio.get_running_loop()
         due = self._queue.first.arrived + self._max_wait
-        if due - loop.time() <= EARLY:
+        if due - loop.time() <= _EARLY:
             return True
         self._timer = loop.call_at(due, self._dispatch)
         return False
@@ -211,9 +218,44 @@ class Batcher(Generic[Output]):
         self._tasks.add(batch.task)
         batch.task.add_done_callback(lambda task: self._ended(batch, task))
 
-    async def _run(self, submissions: list[_Submission[Output]]) -> None:
+    async def _run(self, batch: list[_Submission[Output]]) -> None:
         _within.set((*_within.get(), self))
-        await self._isolation.answer(submissions)
+        await self._answer(batch)
+
+    async def _answer(self, batch: list[_Submission[Output]]) -> None:
+        """Give each its result or error; those whose callers have given up are left out."""
+        batch = [one for one in batch if not one.answer.done()]
+        if not batch:
+            return
+        self._calls += 1
+        try:
+            results = _checked(await self._call([one.item for one in batch]), len(batch))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+            if len(batch) == 1 or not self._worth_halving(error):
+                self._settle(batch, [error] * len(batch))
+                return
+            middle = len(batch) // 2
+            await self._answer(batch[:middle])
+            await self._answer(batch[middle:])
+        else:
+            self._settle(batch, results)
+
+    def _worth_halving(self, error: Exception) -> bool:
+        return not isinstance(error, WrongNumberOfResults) and self._isolate(error)
+
+    def _settle(self, batch: Iterable[_Submission[Output]], results: Iterable[Any]) -> None:
+        """Hand out results and errors, unless the caller has given up."""
+        for one, result in zip(batch, results, strict=True):
+            if one.answer.done():
+                continue
+            if isinstance(result, StopIteration):  # a future refuses it
+                result = RuntimeError(f"the item was answered with {result!r}")  # noqa: PLW2901
+            if isinstance(result, Exception):
+                self._failed += 1
+                one.answer.set_exception(result)
+            else:
+                self._answered += 1
+                one.answer.set_result(result)
 
     def _ended(self, batch: _Batch[Output], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -223,7 +265,7 @@ class Batcher(Generic[Output]):
         self._schedule()
 
     def _fail(self, submissions: list[_Submission[Output]], error: BaseException | None) -> None:
-        self._isolation.settle(submissions, [self._unanswered(error) for _ in submissions])
+        self._settle(submissions, [self._unanswered(error) for _ in submissions])
 
     def _unanswered(self, error: BaseException | None) -> Exception:
         """Return what becomes of an item whose batch has ended without answering it."""
@@ -269,10 +311,10 @@ class Batcher(Generic[Output]):
             waiting=len(self._queue),
             running=len(self._tasks),
             batches=self._batches,
-            calls=self._isolation.calls,
+            calls=self._calls,
             largest=self._largest,
-            answered=self._isolation.answered,
-            failed=self._isolation.failed,
+            answered=self._answered,
+            failed=self._failed,
             cancelled=self._cancelled,
         )
 
@@ -306,9 +348,31 @@ class _Submission(Generic[Output]):
         self.admission: asyncio.Future[None] | None = None
         self.batch: _Batch[Output] | None = None
 
+    def admit(self) -> None:
+        """Let the caller go on, if it waits for room."""
+        if self.admission is not None and not self.admission.done():
+            self.admission.set_result(None)
+
+
+class _Batch(Generic[Output]):
+    """Submissions that go together."""
+
+    __slots__ = ("submissions", "task")
+
+    def __init__(self, submissions: list[_Submission[Output]]) -> None:
+        self.submissions = submissions
+        self.task: asyncio.Task[None] | None = None
+        for one in submissions:
+            one.batch = self
+
+    def abandon(self) -> None:
+        """One has given up; when all have, the batch is for nobody."""
+        if self.task is not None and all(one.answer.done() for one in self.submissions):
+            cancel_once(self.task)
+
 
 class _SubmissionQueue(Generic[Output]):
-    """Entries in the queue, and behind it those for which it has no room yet.
+    """Who waits for a batch: in the queue, and behind it those for whom it has no room yet.
 
     The next batch takes the first of all, in the queue or behind it, so that a full queue does not
     turn the order round.
@@ -321,7 +385,7 @@ class _SubmissionQueue(Generic[Output]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # Lists that stay sorted: an submission leaves from the middle as easily as from the front.
+        # Lists that stay sorted: one leaves from the middle as easily as from the front.
         self._queue: list[_Submission[Output]] = []
         self._outside: list[_Submission[Output]] = []
 
@@ -329,13 +393,8 @@ class _SubmissionQueue(Generic[Output]):
         return len(self._queue) + len(self._outside)
 
     @property
-    def queued(self) -> int:
-        """How many are in the queue."""
-        return len(self._queue)
-
-    @property
     def first(self) -> _Submission[Output]:
-        """The submission that goes first; there must be one."""
+        """The one that goes first; there must be one."""
         return self._next()[0]
 
     def _next(self) -> list[_Submission[Output]]:
@@ -344,127 +403,36 @@ class _SubmissionQueue(Generic[Output]):
         ahead = self._outside and self._outside[0].place < self._queue[0].place
         return self._outside if ahead else self._queue
 
-    def add(self, submission: _Submission[Output]) -> None:
-        """Put an submission in its place; where the queue is full, it gets an `admission`."""
+    def add(self, one: _Submission[Output]) -> None:
+        """Put one in its place; where the queue is full, it gets an `admission`."""
         if len(self._queue) < self._size:
-            insort(self._queue, submission, key=_PLACE)
+            insort(self._queue, one, key=_PLACE)
         else:
-            submission.admission = submission.answer.get_loop().create_future()
-            insort(self._outside, submission, key=_PLACE)
+            one.admission = one.answer.get_loop().create_future()
+            insort(self._outside, one, key=_PLACE)
 
-    def remove(self, submission: _Submission[Output]) -> None:
-        """Have an submission wait no more, if it does."""
-        for submissions in (self._queue, self._outside):
-            index = bisect_left(submissions, submission.place, key=_PLACE)
-            if index < len(submissions) and submissions[index] is submission:
-                del submissions[index]
+    def remove(self, one: _Submission[Output]) -> None:
+        """Have one wait no more, if it does."""
+        for those in (self._queue, self._outside):
+            index = bisect_left(those, one.place, key=_PLACE)
+            if index < len(those) and those[index] is one:
+                del those[index]
         self._admit()
 
     def take(self, most: int) -> list[_Submission[Output]]:
-        """Remove and return the first `most` submissions, or as many as there are."""
+        """Remove and return the first `most`, or as many as there are."""
         taken: list[_Submission[Output]] = []
         while len(taken) < most and len(self) > 0:
-            submission = self._next().pop(0)
-            _let_in(submission)
-            taken.append(submission)
+            taken.append(self._next().pop(0))
+            taken[-1].admit()
         self._admit()
         return taken
 
     def _admit(self) -> None:
         while self._outside and len(self._queue) < self._size:
-            submission = self._outside.pop(0)
-            _let_in(submission)
-            insort(self._queue, submission, key=_PLACE)
-
-
-def _let_in(submission: _Submission[Any]) -> None:
-    if submission.admission is not None and not submission.admission.done():
-        submission.admission.set_result(None)
-
-
-class _Batch(Generic[Output]):
-    """Entries that go together."""
-
-    __slots__ = ("submissions", "task")
-
-    def __init__(self, submissions: list[_Submission[Output]]) -> None:
-        self.submissions = submissions
-        self.task: asyncio.Task[None] | None = None
-        for submission in submissions:
-            submission.batch = self
-
-    def abandon(self) -> None:
-        """One has given up; when all have, the batch is for nobody."""
-        if self.task is not None and all(
-            submission.answer.done() for submission in self.submissions
-        ):
-            cancel_once(self.task)
-
-
-class _Isolation(Generic[Output]):
-    """Calls a batch, and halves it where that fails.
-
-    Each half is called again, and so on down to single items: one bad item among n costs at most
-    `2 * ceil(log2(n))` further calls, b bad ones at most b times that, and never more than `2n - 2`.
-    All the others get their results. An error that is about the service and not about an item
-    (a rate limit, a time limit, a broken connection) is not halved, which would be many more calls
-    to a service in trouble: it fails the batch.
-
-    Args:
-        call: Processes a list of items, and returns one result for each.
-        isolate: Whether an error may be due to one of the items; by default as said above.
-
-    Attributes:
-        calls: How often `call` was called.
-        answered: Items that have got a result.
-        failed: Items that have got an error.
-    """
-
-    def __init__(
-        self,
-        call: Callable[[list[Any]], Awaitable[Any]],
-        isolate: Callable[[Exception], bool] | None = None,
-    ) -> None:
-        self._call = call
-        self._isolate = isolate or (lambda error: not isinstance(error, TRANSIENT))
-        self.calls = self.answered = self.failed = 0
-
-    async def answer(self, submissions: list[_Submission[Output]]) -> None:
-        """Give every submission a result or an error; those whose callers gave up are left out."""
-        submissions = [submission for submission in submissions if not submission.answer.done()]
-        if not submissions:
-            return
-        self.calls += 1
-        try:
-            results = _checked(
-                await self._call([submission.item for submission in submissions]), len(submissions)
-            )
-        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-            if len(submissions) == 1 or not self._worth_halving(error):
-                self.settle(submissions, [error] * len(submissions))
-                return
-            middle = len(submissions) // 2
-            await self.answer(submissions[:middle])
-            await self.answer(submissions[middle:])
-        else:
-            self.settle(submissions, results)
-
-    def settle(self, submissions: Iterable[_Submission[Output]], results: Iterable[Any]) -> None:
-        """Give every submission its result or error, unless its caller has given up."""
-        for submission, result in zip(submissions, results, strict=True):
-            if submission.answer.done():
-                continue
-            if isinstance(result, StopIteration):  # a future refuses it
-                result = RuntimeError(f"the item was answered with {result!r}")  # noqa: PLW2901
-            if isinstance(result, Exception):
-                self.failed += 1
-                submission.answer.set_exception(result)
-            else:
-                self.answered += 1
-                submission.answer.set_result(result)
-
-    def _worth_halving(self, error: Exception) -> bool:
-        return not isinstance(error, WrongNumberOfResults) and self._isolate(error)
+            one = self._outside.pop(0)
+            one.admit()
+            insort(self._queue, one, key=_PLACE)
 
 
 def _checked(results: Any, count: int) -> Iterable[Any]:
