@@ -4,14 +4,12 @@
 be compared with. `PriorityBatchProcessor` and `MicroBatcher` answer single calls by batch calls.
 """
 
-from course_lib.batching.batcher_parts import BatcherClosed, BatcherStatistics
+from course_lib.batching.batcher import BatcherClosed, BatcherStatistics, WrongNumberOfResults
 from course_lib.batching.chunks import adaptive_batch, batch_in_chunks
-from course_lib.batching.isolation import WrongNumberOfResults
 from course_lib.batching.micro import MicroBatcher
-from course_lib.batching.outcome import Outcome
-from course_lib.batching.outcomes import Outcomes
 from course_lib.batching.priority import PriorityBatchProcessor
 from course_lib.batching.signals import Chunk, CpuMeter, CpuSignal, LatencySignal, Signal
+from course_lib.batching.task_pool import Outcome, Outcomes
 from course_lib.batching.window import amap
 from course_lib.retry import Backoff
 

@@ -3,26 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sized
+from collections.abc import Set as AbstractSet
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
-from course_lib.batching.batcher_parts import Batch, BatcherClosed, BatcherStatistics
-from course_lib.batching.isolation import Isolation
-from course_lib.batching.waiting import Entry, Waiting
 from course_lib.checks import require_seconds, require_whole
+from course_lib.retry import TRANSIENT
 from course_lib.tasks import cancel_once, outlast
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Batcher", "OnExit"]
+__all__ = ["Batcher", "BatcherClosed", "BatcherStatistics", "OnExit", "WrongNumberOfResults"]
 
 Output = TypeVar("Output")
 OnExit = Literal["drain", "cancel"]
 
-EARLY = 1e-6  # seconds: a timer may ring that much too soon
+_EARLY = 1e-6  # seconds: a timer may ring that much too soon
 _within: ContextVar[tuple[object, ...]] = ContextVar("course_lib.batching.batcher", default=())
+_PLACE = attrgetter("place")
+
+
+class WrongNumberOfResults(ValueError):  # noqa: N818 - says what happened
+    """A batch was not answered with one result for each of its items, in their order."""
+
+
+class BatcherClosed(RuntimeError):  # noqa: N818 - says what happened
+    """The block was left before this item was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStatistics:
+    """What has been done since the block was entered.
+
+    Attributes:
+        waiting: Items that wait for a batch now, those for which the queue has no room included.
+        running: Batches in flight now.
+        batches: Batches started.
+        calls: Calls made, those to find a bad item included.
+        largest: Items in the largest batch.
+        answered: Items that have got their result.
+        failed: Items that have got an error.
+        cancelled: Items whose callers gave up.
+    """
+
+    waiting: int = 0
+    running: int = 0
+    batches: int = 0
+    calls: int = 0
+    largest: int = 0
+    answered: int = 0
+    failed: int = 0
+    cancelled: int = 0
 
 
 class Batcher(Generic[Output]):
@@ -33,13 +70,19 @@ class Batcher(Generic[Output]):
     while batches are in flight makes up the next ones. So they fill by themselves under load, and
     nobody waits for company when there is none.
 
+    A batch that fails is halved, and each half is called again, down to single items: one bad item
+    among n costs at most `2 * ceil(log2(n))` further calls, b bad ones at most b times that, and
+    never more than `2n - 2`. All the others get their results. An error that is about the service
+    and not about an item (a rate limit, a time limit, a broken connection) is not halved, which
+    would be many more calls to a service in trouble: it fails the batch.
+
     Args:
-        call: Processes a list of items; awaited once a batch.
+        call: Processes a list of items, and returns one result for each; awaited once a batch.
         size: Items in a batch, at most.
         concurrency: Batches in flight, at most.
         max_wait: Seconds that the first may wait for a full batch.
         queue_size: Items that wait, at most; further callers wait for room in the queue.
-        isolate: Whether an error may be due to one of the items.
+        isolate: Whether an error may be due to one of the items; by default as said above.
         on_exit: Whether leaving answers what waits, or fails it.
         name: What this is called in messages.
     """
@@ -62,7 +105,8 @@ class Batcher(Generic[Output]):
             raise ValueError(f"on_exit={on_exit!r}: give one of {', '.join(get_args(OnExit))}")
         if isolate is not None and not callable(isolate):
             raise TypeError(f"isolate={isolate!r}: give a function of the error, or leave it out")
-        self._call, self._isolate = call, isolate
+        self._call = call
+        self._isolate = isolate or (lambda error: not isinstance(error, TRANSIENT))
         self._size, self._concurrency, self._max_wait = size, concurrency, max_wait
         self._drains = on_exit == "drain"
         self._name = name
@@ -71,13 +115,13 @@ class Batcher(Generic[Output]):
         self._reset()
 
     def _reset(self) -> None:
-        self._waiting: Waiting[Output] = Waiting(self._queue_size)
+        self._queue: _SubmissionQueue[Output] = _SubmissionQueue(self._queue_size)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._order = count()
-        self._batches = self._largest = self._cancelled = 0
-        self._isolation: Isolation[Output] = Isolation(self._call, self._isolate)
+        self._batches = self._calls = self._largest = 0
+        self._answered = self._failed = self._cancelled = 0
 
     def open(self) -> None:
         """Begin; batches see the context of whoever calls this.
@@ -107,17 +151,17 @@ class Batcher(Generic[Output]):
         loop = self._check()
         arrived = loop.time()
         place = (rank(arrived), next(self._order))
-        entry: Entry[Output] = Entry(item, place, arrived, loop.create_future())
-        self._waiting.add(entry)
-        entry.answer.add_done_callback(lambda answer: self._done(entry, answer))
+        one: _Submission[Output] = _Submission(item, place, arrived, loop.create_future())
+        self._queue.add(one)
+        one.answer.add_done_callback(lambda answer: self._done(one, answer))
         self._schedule()
-        if entry.admission is not None:
+        if one.admission is not None:
             try:
-                await entry.admission
+                await one.admission
             except asyncio.CancelledError:
-                entry.answer.cancel()
+                one.answer.cancel()
                 raise
-        return entry.answer
+        return one.answer
 
     def _check(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -132,14 +176,14 @@ class Batcher(Generic[Output]):
             raise RuntimeError(f"a batch that submits to its own {self._name} waits for itself")
         return self._loop
 
-    def _done(self, entry: Entry[Output], answer: asyncio.Future[Output]) -> None:
+    def _done(self, one: _Submission[Output], answer: asyncio.Future[Output]) -> None:
         if not answer.cancelled():
             return
         self._cancelled += 1
-        if entry.batch is None:
-            self._waiting.remove(entry)
+        if one.batch is None:
+            self._queue.remove(one)
         else:
-            entry.batch.abandon()
+            one.batch.abandon()
 
     def _schedule(self) -> None:
         if not self._scheduled and self._loop is not None:
@@ -148,45 +192,80 @@ class Batcher(Generic[Output]):
 
     def _dispatch(self) -> None:
         self._scheduled = False
-        while len(self._tasks) < self._concurrency and len(self._waiting) > 0 and self._due():
-            self._start(Batch(self._waiting.take(self._size)))
+        while len(self._tasks) < self._concurrency and len(self._queue) > 0 and self._due():
+            self._start(_Batch(self._queue.take(self._size)))
 
     def _due(self) -> bool:
         """Return whether the next batch is to start now; if not, set the timer for it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._max_wait == 0 or self._closing or len(self._waiting) >= self._size:
+        if self._max_wait == 0 or self._closing or len(self._queue) >= self._size:
             return True
         loop = asyncio.get_running_loop()
-        due = self._waiting.first.arrived + self._max_wait
-        if due - loop.time() <= EARLY:
+        due = self._queue.first.arrived + self._max_wait
+        if due - loop.time() <= _EARLY:
             return True
         self._timer = loop.call_at(due, self._dispatch)
         return False
 
-    def _start(self, batch: Batch[Output]) -> None:
+    def _start(self, batch: _Batch[Output]) -> None:
         self._batches += 1
-        self._largest = max(self._largest, len(batch.entries))
+        self._largest = max(self._largest, len(batch.submissions))
         batch.task = asyncio.get_running_loop().create_task(
-            self._run(batch.entries), context=self._context.copy()
+            self._run(batch.submissions), context=self._context.copy()
         )
         self._tasks.add(batch.task)
         batch.task.add_done_callback(lambda task: self._ended(batch, task))
 
-    async def _run(self, entries: list[Entry[Output]]) -> None:
+    async def _run(self, batch: list[_Submission[Output]]) -> None:
         _within.set((*_within.get(), self))
-        await self._isolation.answer(entries)
+        await self._answer(batch)
 
-    def _ended(self, batch: Batch[Output], task: asyncio.Task[None]) -> None:
+    async def _answer(self, batch: list[_Submission[Output]]) -> None:
+        """Give each its result or error; those whose callers have given up are left out."""
+        batch = [one for one in batch if not one.answer.done()]
+        if not batch:
+            return
+        self._calls += 1
+        try:
+            results = _checked(await self._call([one.item for one in batch]), len(batch))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+            if len(batch) == 1 or not self._worth_halving(error):
+                self._settle(batch, [error] * len(batch))
+                return
+            middle = len(batch) // 2
+            await self._answer(batch[:middle])
+            await self._answer(batch[middle:])
+        else:
+            self._settle(batch, results)
+
+    def _worth_halving(self, error: Exception) -> bool:
+        return not isinstance(error, WrongNumberOfResults) and self._isolate(error)
+
+    def _settle(self, batch: Iterable[_Submission[Output]], results: Iterable[Any]) -> None:
+        """Hand out results and errors, unless the caller has given up."""
+        for one, result in zip(batch, results, strict=True):
+            if one.answer.done():
+                continue
+            if isinstance(result, StopIteration):  # a future refuses it
+                result = RuntimeError(f"the item was answered with {result!r}")  # noqa: PLW2901
+            if isinstance(result, Exception):
+                self._failed += 1
+                one.answer.set_exception(result)
+            else:
+                self._answered += 1
+                one.answer.set_result(result)
+
+    def _ended(self, batch: _Batch[Output], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        self._fail(batch.entries, error)
-        batch.entries = []  # they refer to it
+        self._fail(batch.submissions, error)
+        batch.submissions = []  # they refer to it
         self._schedule()
 
-    def _fail(self, entries: list[Entry[Output]], error: BaseException | None) -> None:
-        self._isolation.settle(entries, [self._unanswered(error) for _ in entries])
+    def _fail(self, submissions: list[_Submission[Output]], error: BaseException | None) -> None:
+        self._settle(submissions, [self._unanswered(error) for _ in submissions])
 
     def _unanswered(self, error: BaseException | None) -> Exception:
         """Return what becomes of an item whose batch has ended without answering it."""
@@ -213,7 +292,7 @@ class Batcher(Generic[Output]):
                 self._loop = None
 
     async def _drain(self) -> None:
-        while self._tasks or len(self._waiting) > 0:
+        while self._tasks or len(self._queue) > 0:
             self._dispatch()
             await asyncio.wait(self._tasks)
 
@@ -221,7 +300,7 @@ class Batcher(Generic[Output]):
         """Fail all that wait and cancel all that runs, however often the caller is cancelled."""
         if self._timer is not None:
             self._timer.cancel()
-        self._fail(self._waiting.take(len(self._waiting)), None)
+        self._fail(self._queue.take(len(self._queue)), None)
         for task in self._tasks:
             cancel_once(task)
         await outlast(lambda: self._tasks)
@@ -229,16 +308,142 @@ class Batcher(Generic[Output]):
     def statistics(self) -> BatcherStatistics:
         """Return what has been done, as a frozen value."""
         return BatcherStatistics(
-            waiting=len(self._waiting),
+            waiting=len(self._queue),
             running=len(self._tasks),
             batches=self._batches,
-            calls=self._isolation.calls,
+            calls=self._calls,
             largest=self._largest,
-            answered=self._isolation.answered,
-            failed=self._isolation.failed,
+            answered=self._answered,
+            failed=self._failed,
             cancelled=self._cancelled,
         )
 
     def __repr__(self) -> str:
         state = "closed" if self._loop is None else "closing" if self._closing else "open"
-        return f"{state}, {len(self._waiting)} waiting, {len(self._tasks)} batches in flight"
+        return f"{state}, {len(self._queue)} waiting, {len(self._tasks)} batches in flight"
+
+
+class _Submission(Generic[Output]):
+    """One item and its caller.
+
+    Attributes:
+        item: What is to be processed.
+        place: Sorts those who wait: the lowest goes first, and no two are equal. So items are never
+            compared, and may be of any type.
+        arrived: When it came, in seconds on the loop's clock.
+        answer: What the caller waits for in the end.
+        admission: What the caller waits for at first, while the queue is full.
+        batch: What it is processed in, once it is.
+    """
+
+    __slots__ = ("admission", "answer", "arrived", "batch", "item", "place")
+
+    def __init__(
+        self, item: Any, place: tuple[float, int], arrived: float, answer: asyncio.Future[Output]
+    ) -> None:
+        self.item = item
+        self.place = place
+        self.arrived = arrived
+        self.answer = answer
+        self.admission: asyncio.Future[None] | None = None
+        self.batch: _Batch[Output] | None = None
+
+    def admit(self) -> None:
+        """Let the caller go on, if it waits for room."""
+        if self.admission is not None and not self.admission.done():
+            self.admission.set_result(None)
+
+
+class _Batch(Generic[Output]):
+    """Submissions that go together."""
+
+    __slots__ = ("submissions", "task")
+
+    def __init__(self, submissions: list[_Submission[Output]]) -> None:
+        self.submissions = submissions
+        self.task: asyncio.Task[None] | None = None
+        for one in submissions:
+            one.batch = self
+
+    def abandon(self) -> None:
+        """One has given up; when all have, the batch is for nobody."""
+        if self.task is not None and all(one.answer.done() for one in self.submissions):
+            cancel_once(self.task)
+
+
+class _SubmissionQueue(Generic[Output]):
+    """Who waits for a batch: in the queue, and behind it those for whom it has no room yet.
+
+    The next batch takes the first of all, in the queue or behind it, so that a full queue does not
+    turn the order round.
+
+    Args:
+        size: How many the queue holds.
+    """
+
+    __slots__ = ("_outside", "_queue", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        # Lists that stay sorted: one leaves from the middle as easily as from the front.
+        self._queue: list[_Submission[Output]] = []
+        self._outside: list[_Submission[Output]] = []
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._outside)
+
+    @property
+    def first(self) -> _Submission[Output]:
+        """The one that goes first; there must be one."""
+        return self._next()[0]
+
+    def _next(self) -> list[_Submission[Output]]:
+        if not self._queue:
+            return self._outside
+        ahead = self._outside and self._outside[0].place < self._queue[0].place
+        return self._outside if ahead else self._queue
+
+    def add(self, one: _Submission[Output]) -> None:
+        """Put one in its place; where the queue is full, it gets an `admission`."""
+        if len(self._queue) < self._size:
+            insort(self._queue, one, key=_PLACE)
+        else:
+            one.admission = one.answer.get_loop().create_future()
+            insort(self._outside, one, key=_PLACE)
+
+    def remove(self, one: _Submission[Output]) -> None:
+        """Have one wait no more, if it does."""
+        for those in (self._queue, self._outside):
+            index = bisect_left(those, one.place, key=_PLACE)
+            if index < len(those) and those[index] is one:
+                del those[index]
+        self._admit()
+
+    def take(self, most: int) -> list[_Submission[Output]]:
+        """Remove and return the first `most`, or as many as there are."""
+        taken: list[_Submission[Output]] = []
+        while len(taken) < most and len(self) > 0:
+            taken.append(self._next().pop(0))
+            taken[-1].admit()
+        self._admit()
+        return taken
+
+    def _admit(self) -> None:
+        while self._outside and len(self._queue) < self._size:
+            one = self._outside.pop(0)
+            one.admit()
+            insort(self._queue, one, key=_PLACE)
+
+
+def _checked(results: Any, count: int) -> Iterable[Any]:
+    if not isinstance(results, Sized) or isinstance(results, str | bytes | Mapping | AbstractSet):
+        raise WrongNumberOfResults(
+            f"a batch of {count} items was answered with {type(results).__name__}: return a list "
+            "with one result for each item, in their order"
+        )
+    if len(results) != count:
+        raise WrongNumberOfResults(
+            f"a batch of {count} items was answered with {len(results)} results: return one for "
+            "each item, in their order (an exception in the place of one that failed)"
+        )
+    return results  # type: ignore[return-value] # what has a length can be iterated over

@@ -6,11 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from course_lib.batching.arguments import as_call
-from course_lib.batching.outcomes import Outcomes
 from course_lib.batching.signals import Chunk, Signal
-from course_lib.batching.slots import ChunkSlots
-from course_lib.batching.source import feed_of
-from course_lib.batching.task_pool import Flight
+from course_lib.batching.source import source_of
+from course_lib.batching.task_pool import Outcomes, PoolSlots, TaskPool
 from course_lib.checks import require_whole
 from course_lib.retry import Retry
 
@@ -19,9 +17,9 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from course_lib.batching.outcome import Outcome
+    from course_lib.batching.task_pool import Outcome
 
-__all__ = ["adaptive_batch", "batch_in_chunks"]
+__all__ = ["ChunkSlots", "adaptive_batch", "batch_in_chunks"]
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -64,16 +62,16 @@ def batch_in_chunks(
         ValueError: A number is out of range.
     """
     require_whole(size=size)
-    flight = Flight(
+    pool = TaskPool(
         as_call(runnable, config),
-        feed_of(inputs),
+        source_of(inputs),
         ChunkSlots(lambda: size),
         lambda: _CHUNKS_HELD * size,
         Retry(timeout=timeout),
         ordered=ordered,
         return_exceptions=return_exceptions,
     )
-    return Outcomes(flight)
+    return Outcomes(pool)
 
 
 def adaptive_batch(
@@ -110,9 +108,9 @@ def adaptive_batch(
     if not isinstance(signal, Signal) or isinstance(signal, type):
         raise TypeError(f"signal={signal!r}: give an object with `size` and `observe(chunk)`")
     chunks: _Chunks[Output] = _Chunks(signal)
-    flight = Flight(
+    pool = TaskPool(
         as_call(runnable, config),
-        feed_of(inputs),
+        source_of(inputs),
         ChunkSlots(chunks.next_size),
         lambda: _CHUNKS_HELD * chunks.size,
         Retry(timeout=timeout),
@@ -120,7 +118,7 @@ def adaptive_batch(
         return_exceptions=return_exceptions,
         watch=chunks.note,
     )
-    return Outcomes(flight)
+    return Outcomes(pool)
 
 
 class _Chunks(Generic[Output]):
@@ -144,3 +142,33 @@ class _Chunks(Generic[Output]):
         self.size = self._signal.size
         require_whole(size=self.size)
         return self.size
+
+
+class ChunkSlots(PoolSlots):
+    """Places that are given out a chunk at a time: the next chunk starts when this one has ended.
+
+    Args:
+        size: Says how many items the next chunk has.
+    """
+
+    __slots__ = ("_left", "_next_size")
+
+    def __init__(self, size: Callable[[], int]) -> None:
+        super().__init__(0)
+        self._next_size = size
+        self._left = 0
+
+    def room(self) -> bool:
+        """Return whether the chunk is not yet full, or has ended."""
+        return self._left > 0 or self.used == 0
+
+    def take(self) -> None:
+        """Take a place in this chunk, or begin the next one."""
+        if self._left == 0:
+            self._left = self._size = self._next_size()
+        self._left -= 1
+        self.used += 1
+
+    def give(self) -> None:
+        """Give a place back; what has ended is not replaced within its chunk."""
+        self.used -= 1

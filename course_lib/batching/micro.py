@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from course_lib.batching.batcher_parts import BatcherStatistics
+    from course_lib.batching.batcher import BatcherStatistics
 
 __all__ = ["MicroBatcher"]
 

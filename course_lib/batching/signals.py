@@ -13,7 +13,7 @@ from course_lib.checks import require_seconds, require_whole
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from course_lib.batching.outcome import Outcome
+    from course_lib.batching.task_pool import Outcome
 
 __all__ = ["Chunk", "CpuMeter", "CpuSignal", "LatencySignal", "Signal"]
 

@@ -12,13 +12,13 @@ from course_lib.tasks import report
 if TYPE_CHECKING:
     from contextvars import Context
 
-__all__ = ["Feed", "Taker", "feed_of"]
+__all__ = ["InputSource", "Sink", "source_of"]
 
 Input = TypeVar("Input")
 _END: Any = object()
 
 
-class Taker(Protocol):
+class Sink(Protocol):
     """Who takes the items."""
 
     context: Context
@@ -31,14 +31,14 @@ class Taker(Protocol):
     def start(self, item: Any, since: float) -> None:
         """Take an item that has been there since a time."""
 
-    def fed(self, error: BaseException | None = None) -> None:
+    def exhausted(self, error: BaseException | None = None) -> None:
         """Learn that nothing more comes, because of an error perhaps."""
 
 
-class Feed(Protocol):
+class InputSource(Protocol):
     """A source of items."""
 
-    def fill(self, taker: Taker) -> None:
+    def fill(self, sink: Sink) -> None:
         """Hand over as many items as there is room for. Called whenever there may be more."""
 
     def stop(self) -> None:
@@ -51,21 +51,21 @@ class Feed(Protocol):
         """Close the source, when nothing runs any more."""
 
 
-def feed_of(inputs: Iterable[Input] | AsyncIterable[Input]) -> Feed:
-    """Return the feed for some inputs.
+def source_of(inputs: Iterable[Input] | AsyncIterable[Input]) -> InputSource:
+    """Return the source for some inputs.
 
     Raises:
         TypeError: They cannot be iterated over, or are a single one: a text or a mapping.
     """
     refuse_single_input(inputs)
     if isinstance(inputs, AsyncIterable):
-        return _AsyncFeed(aiter(inputs))
+        return _AsyncIterableSource(aiter(inputs))
     if not isinstance(inputs, Iterable):
         raise TypeError(f"inputs={inputs!r}: give an iterable, or an asynchronous one")
-    return _SyncFeed(iter(inputs))
+    return _IterableSource(iter(inputs))
 
 
-class _SyncFeed:
+class _IterableSource:
     """Reads an ordinary iterator, as soon as there is room and not before."""
 
     __slots__ = ("_busy", "_iterator")
@@ -74,21 +74,21 @@ class _SyncFeed:
         self._iterator: Iterator[Any] | None = iterator
         self._busy = False
 
-    def fill(self, taker: Taker) -> None:
+    def fill(self, sink: Sink) -> None:
         if self._busy:  # the source itself, or a task that starts at once, has made room
             return
         self._busy = True
         try:
-            while self._iterator is not None and taker.room():
-                item = taker.context.run(next, self._iterator, _END)
+            while self._iterator is not None and sink.room():
+                item = sink.context.run(next, self._iterator, _END)
                 if item is _END:
                     self._iterator = None
-                    taker.fed()
+                    sink.exhausted()
                 else:
-                    taker.start(item, taker.began)
+                    sink.start(item, sink.began)
         except Exception as error:  # noqa: BLE001 - it is raised where the outcomes are awaited
             self._iterator = None
-            taker.fed(error)
+            sink.exhausted(error)
         finally:
             self._busy = False
 
@@ -104,7 +104,7 @@ class _SyncFeed:
             iterator.close()
 
 
-class _AsyncFeed:
+class _AsyncIterableSource:
     """Reads an asynchronous iterator, in one task of its own."""
 
     __slots__ = ("_begun", "_iterator", "_room", "_task")
@@ -115,23 +115,23 @@ class _AsyncFeed:
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
-    def fill(self, taker: Taker) -> None:
+    def fill(self, sink: Sink) -> None:
         if not self._begun:
             self._begun = True  # before the task, which may start at once
             self._task = asyncio.get_running_loop().create_task(
-                self._pump(taker), context=taker.context.copy()
+                self._pump(sink), context=sink.context.copy()
             )
-            self._task.add_done_callback(lambda task: _pumped(task, taker))
-        elif self._room is not None and not self._room.done() and taker.room():
+            self._task.add_done_callback(lambda task: _pumped(task, sink))
+        elif self._room is not None and not self._room.done() and sink.room():
             self._room.set_result(None)
 
-    async def _pump(self, taker: Taker) -> None:
+    async def _pump(self, sink: Sink) -> None:
         """Read and close in one task, as time limits and cancel scopes within the source need."""
         loop = asyncio.get_running_loop()
         try:
             async for item in self._iterator:
-                taker.start(item, loop.time())
-                while not taker.room():
+                sink.start(item, loop.time())
+                while not sink.room():
                     self._room = loop.create_future()
                     await self._room
         finally:
@@ -153,10 +153,10 @@ class _AsyncFeed:
             await close()
 
 
-def _pumped(task: asyncio.Task[None], taker: Taker) -> None:
-    if taker.stopped:
+def _pumped(task: asyncio.Task[None], sink: Sink) -> None:
+    if sink.stopped:
         report(task)
     elif task.cancelled():
-        taker.fed(RuntimeError("the source of the inputs was cancelled, though not by `amap`"))
+        sink.exhausted(RuntimeError("the source of the inputs was cancelled, though not by `amap`"))
     else:
-        taker.fed(task.exception())
+        sink.exhausted(task.exception())

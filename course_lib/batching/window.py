@@ -6,10 +6,8 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from course_lib.batching.arguments import as_call
-from course_lib.batching.outcomes import Outcomes
-from course_lib.batching.slots import Slots
-from course_lib.batching.source import feed_of
-from course_lib.batching.task_pool import Flight
+from course_lib.batching.source import source_of
+from course_lib.batching.task_pool import Outcomes, PoolSlots, TaskPool
 from course_lib.checks import require_whole
 from course_lib.retry import TRANSIENT, Backoff, Retry
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from course_lib.batching.flight_parts import GateLike
+    from course_lib.batching.task_pool import GateLike
 
 __all__ = ["amap"]
 
@@ -90,17 +88,17 @@ def amap(
     if buffer is not None:
         require_whole(buffer=buffer, least=0)
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    flight = Flight(
+    pool = TaskPool(
         as_call(runnable, config),
-        feed_of(inputs),
-        Slots(1 if gate is not None else limit),  # type: ignore[arg-type] # else a whole number
+        source_of(inputs),
+        PoolSlots(1 if gate is not None else limit),  # type: ignore[arg-type] # else a whole number
         _capacity(limit, buffer),
         Retry(attempts, timeout, kinds, backoff or Backoff()),
         gate=gate,
         ordered=ordered,
         return_exceptions=return_exceptions,
     )
-    return Outcomes(flight, _bar(inputs) if progress else None)
+    return Outcomes(pool, _bar(inputs) if progress else None)
 
 
 def _capacity(limit: int | GateLike, buffer: int | None) -> Callable[[], int]:

@@ -49,3 +49,32 @@ def others():
 def now():
     """Seconds on the running loop's clock."""
     return asyncio.get_running_loop().time()
+
+
+class Source:
+    """Generators that say whether they were closed."""
+
+    def __init__(self, items=range(10**6)):
+        self.items, self.read, self.closed = items, 0, False
+
+    def sync(self):
+        """An ordinary one."""
+        try:
+            for item in self.items:
+                self.read += 1
+                yield item
+        finally:
+            self.closed = True
+
+    async def later(self):
+        """An asynchronous one, that closes slowly; its time limit needs one task for all of it."""
+        reader = asyncio.current_task()
+        try:
+            async with asyncio.timeout(1000):
+                for item in self.items:
+                    self.read += 1
+                    yield item
+                    await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(0.1)
+            self.closed = asyncio.current_task() is reader

@@ -4,7 +4,8 @@ import asyncio
 
 from batching_support import settle
 
-from course_lib.batching.slots import ChunkSlots, Slots
+from course_lib.batching.chunks import ChunkSlots
+from course_lib.batching.task_pool import PoolSlots
 from course_lib.lab.simulation import simulate
 
 
@@ -12,7 +13,7 @@ def test_who_is_tried_again_goes_before_new_ones():
     """First come, first served; a place given back is never free in between."""
 
     async def main():
-        slots, order = Slots(1), []
+        slots, order = PoolSlots(1), []
         slots.take()
 
         async def again(name):
@@ -34,7 +35,7 @@ def test_a_place_given_to_one_who_gives_up_goes_to_the_next():
     """Also when both happen in one moment; and it is free when nobody waits."""
 
     async def main():
-        slots = Slots(1)
+        slots = PoolSlots(1)
         slots.take()
         first, second, third = [asyncio.ensure_future(slots.retake()) for _ in range(3)]
         await settle()

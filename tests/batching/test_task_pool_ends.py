@@ -2,42 +2,12 @@
 
 import asyncio
 import gc
-import io
 
 import pytest
-from batching_support import Step, now, others, settle
+from batching_support import Source, Step, now, others, settle
 
 from course_lib.batching import amap
 from course_lib.lab.simulation import simulate
-
-
-class Source:
-    """Generators that say whether they were closed."""
-
-    def __init__(self, items=range(10**6)):
-        self.items, self.read, self.closed = items, 0, False
-
-    def sync(self):
-        """An ordinary one."""
-        try:
-            for item in self.items:
-                self.read += 1
-                yield item
-        finally:
-            self.closed = True
-
-    async def later(self):
-        """An asynchronous one, that closes slowly; its time limit needs one task for all of it."""
-        reader = asyncio.current_task()
-        try:
-            async with asyncio.timeout(1000):
-                for item in self.items:
-                    self.read += 1
-                    yield item
-                    await asyncio.sleep(0)
-        finally:
-            await asyncio.sleep(0.1)
-            self.closed = asyncio.current_task() is reader
 
 
 def fails_at(place):
@@ -166,26 +136,6 @@ def test_closing_waits_until_all_has_ended(kind):
 
 
 @KINDS
-def test_a_window_that_was_never_iterated_closes_its_source(kind):
-    """Which has not begun either."""
-
-    async def main():
-        source = getattr(Source(), kind)()
-        async with amap(Step(), source, limit=1):
-            pass
-        with pytest.raises((StopIteration, StopAsyncIteration)):
-            await anext(source) if kind == "later" else next(source)
-
-    async def wrapped():
-        try:
-            await main()
-        except RuntimeError as error:  # how a coroutine reports a StopIteration
-            raise AssertionError from error
-
-    simulate(wrapped)
-
-
-@KINDS
 def test_cancelling_the_consumer_cancels_the_rest(kind):
     """Before the consumer's own clean-up goes on; a second cancellation does not cut that short."""
 
@@ -222,31 +172,6 @@ def test_a_timeout_round_one_outcome_ends_the_iteration():
         return [outcome async for outcome in outcomes], others()
 
     assert simulate(main).value == ([], set())
-
-
-@KINDS
-@pytest.mark.parametrize("patient", [False, True])
-def test_an_error_of_the_source_is_raised(kind, patient):
-    """At once, or where errors are outcomes after those of the items that it gave."""
-
-    def items():
-        yield from range(3)
-        raise OSError("torn tape")
-
-    async def main():
-        seen = []
-        step = Step(lambda _: 1.0)
-        source = getattr(Source(items()), kind)()
-
-        async def consume():
-            async for outcome in amap(step, source, limit=5, return_exceptions=patient):
-                seen.append(outcome.value)  # noqa: PERF401 - what was there before the error
-
-        with pytest.raises(OSError, match="torn tape"):
-            await consume()
-        return seen, step.inside, others()
-
-    assert simulate(main).value == ([0, 1, 2] if patient else [], 0, set())
 
 
 def test_an_item_that_is_cancelled_by_itself_is_an_error():
@@ -296,18 +221,6 @@ def test_an_error_while_cleaning_up_is_reported():
         return [str(report["exception"]) for report in reports]
 
     assert simulate(main).value == ["while leaving"]
-
-
-def test_a_file_stays_its_owners_to_close():
-    """Only generators are closed."""
-    file = io.StringIO("a\nb\n")
-
-    async def main():
-        async with amap(Step(lambda _: 1), file, limit=1) as outcomes:
-            await anext(outcomes)
-
-    simulate(main)
-    assert not file.closed
 
 
 def test_an_item_may_close_the_window_that_it_is_in():

@@ -88,42 +88,6 @@ def test_nothing_starts_before_the_first_is_asked_for():
     assert step.started == []
 
 
-def test_an_endless_asynchronous_source_is_read_as_places_become_free():
-    """And an item's wait counts from when it was handed over."""
-    read = []
-
-    async def source():
-        for number in itertools.count():
-            await asyncio.sleep(0.1)
-            read.append(number)
-            yield 1.0
-
-    async def main():
-        async with amap(Step(), source(), limit=2) as outcomes:
-            first = [await anext(outcomes) for _ in range(3)]
-            return first, len(read)
-
-    outcomes, count = simulate(main).value
-    assert [(outcome.wait, outcome.service) for outcome in outcomes] == [(0, 1)] * 3
-    assert count == 4
-
-
-def test_a_window_can_be_the_source_of_another():
-    """Items flow through both; the steps overlap."""
-
-    async def second(outcome):
-        await asyncio.sleep(0.1)
-        return outcome.value
-
-    async def main():
-        first = amap(Step(lambda _: 0.1), range(8), limit=1)
-        return await listed(second, first, limit=1)
-
-    result = simulate(main)
-    assert [outcome.value for outcome in result.value] == list(range(8))
-    assert result.seconds == 0.9
-
-
 def test_each_item_has_a_context_of_its_own():
     """It sees what the caller has set, and what it sets itself stays with it."""
     variable = ContextVar("variable", default="unset")

@@ -1,0 +1,111 @@
+"""Where items come from, and how sources end."""
+
+import asyncio
+import io
+import itertools
+
+import pytest
+from batching_support import Source, Step, others
+
+from course_lib.batching import amap
+from course_lib.lab.simulation import simulate
+
+KINDS = pytest.mark.parametrize("kind", ["sync", "later"])
+
+
+async def listed(*arguments, **options):
+    """All outcomes of an `amap`."""
+    return [outcome async for outcome in amap(*arguments, **options)]
+
+
+def test_an_endless_asynchronous_source_is_read_as_places_become_free():
+    """And an item's wait counts from when it was handed over."""
+    read = []
+
+    async def source():
+        for number in itertools.count():
+            await asyncio.sleep(0.1)
+            read.append(number)
+            yield 1.0
+
+    async def main():
+        async with amap(Step(), source(), limit=2) as outcomes:
+            first = [await anext(outcomes) for _ in range(3)]
+            return first, len(read)
+
+    outcomes, count = simulate(main).value
+    assert [(outcome.wait, outcome.service) for outcome in outcomes] == [(0, 1)] * 3
+    assert count == 4
+
+
+def test_a_window_can_be_the_source_of_another():
+    """Items flow through both; the steps overlap."""
+
+    async def second(outcome):
+        await asyncio.sleep(0.1)
+        return outcome.value
+
+    async def main():
+        first = amap(Step(lambda _: 0.1), range(8), limit=1)
+        return await listed(second, first, limit=1)
+
+    result = simulate(main)
+    assert [outcome.value for outcome in result.value] == list(range(8))
+    assert result.seconds == 0.9
+
+
+@KINDS
+def test_a_window_that_was_never_iterated_closes_its_source(kind):
+    """Which has not begun either."""
+
+    async def main():
+        source = getattr(Source(), kind)()
+        async with amap(Step(), source, limit=1):
+            pass
+        with pytest.raises((StopIteration, StopAsyncIteration)):
+            await anext(source) if kind == "later" else next(source)
+
+    async def wrapped():
+        try:
+            await main()
+        except RuntimeError as error:  # how a coroutine reports a StopIteration
+            raise AssertionError from error
+
+    simulate(wrapped)
+
+
+@KINDS
+@pytest.mark.parametrize("patient", [False, True])
+def test_an_error_of_the_source_is_raised(kind, patient):
+    """At once, or where errors are outcomes after those of the items that it gave."""
+
+    def items():
+        yield from range(3)
+        raise OSError("torn tape")
+
+    async def main():
+        seen = []
+        step = Step(lambda _: 1.0)
+        source = getattr(Source(items()), kind)()
+
+        async def consume():
+            async for outcome in amap(step, source, limit=5, return_exceptions=patient):
+                seen.append(outcome.value)  # noqa: PERF401 - what was there before the error
+
+        with pytest.raises(OSError, match="torn tape"):
+            await consume()
+        return seen, step.inside, others()
+
+    assert simulate(main).value == ([0, 1, 2] if patient else [], 0, set())
+
+
+def test_a_file_stays_its_owners_to_close():
+    """Only generators are closed."""
+    file = io.StringIO("a\nb\n")
+
+    async def main():
+        async with amap(Step(lambda _: 1), file, limit=1) as outcomes:
+            await anext(outcomes)
+
+    simulate(main)
+    assert not file.closed
