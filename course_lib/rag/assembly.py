@@ -12,12 +12,9 @@ from langchain_core.runnables import Runnable
 from course_lib.rag.budget import Pace
 from course_lib.rag.chat import LeanChat, ModelChat, open_chat_openai
 from course_lib.rag.client import KeyedClient, without_key
-from course_lib.rag.generation import Generation
-from course_lib.rag.kept import Kept
 from course_lib.rag.query import Parts
-from course_lib.rag.retrieval import Retrieval
 from course_lib.rag.settings import STAGES, RagSettings, without_version
-from course_lib.rag.stages import Stage
+from course_lib.rag.stages import Generation, Kept, Retrieval, Stage
 from course_lib.rate_limiting import Gate
 
 if TYPE_CHECKING:

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from course_lib.rag.budget import Budget, Pace
-    from course_lib.rag.generation import Generation
     from course_lib.rag.prompt import Prompt
-    from course_lib.rag.retrieval import Retrieval
     from course_lib.rag.settings import RagSettings
+    from course_lib.rag.stages import Generation, Retrieval
 
 __all__ = ["Parts", "Query"]
 
