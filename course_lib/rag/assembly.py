@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from course_lib.caching import AsyncCache
     from course_lib.monitoring import PerformanceMonitor
     from course_lib.rag.chat import Chat
-    from course_lib.rag.searching import SearchingStore
+    from course_lib.rag.matrix import MatrixVectorStore
 
 __all__ = ["Assembly", "gates_by_stage", "places", "require_names"]
 
@@ -45,7 +45,7 @@ class Assembly:
         self,
         provider: str | Any,
         *,
-        store: SearchingStore | None,
+        store: MatrixVectorStore | None,
         settings: RagSettings,
         chat: str | Runnable[Any, Any],
         gates: Mapping[str, Gate],

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from course_lib.batching import Outcome
     from course_lib.monitoring import PerformanceMonitor
-    from course_lib.rag.searching import SearchingStore
+    from course_lib.rag.matrix import MatrixVectorStore
     from course_lib.rate_limiting import Gate
 
 __all__ = ["RagPipeline"]
@@ -95,7 +95,7 @@ class RagPipeline(Runnable[str, RagAnswer]):
         self,
         provider: str | Any,
         *,
-        store: SearchingStore | None = None,
+        store: MatrixVectorStore | None = None,
         settings: RagSettings | None = None,
         chat: Literal["openai", "lean"] | Runnable[Any, Any] = "openai",
         gates: Mapping[str, Gate] | None = None,
@@ -124,7 +124,7 @@ class RagPipeline(Runnable[str, RagAnswer]):
 
     @classmethod
     def from_environment(
-        cls, store: SearchingStore, *, settings: RagSettings | None = None, **options: Any
+        cls, store: MatrixVectorStore, *, settings: RagSettings | None = None, **options: Any
     ) -> Self:
         """Return a pipeline on the provider that `COURSE_BASE_URL` and `COURSE_API_KEY` name.
 

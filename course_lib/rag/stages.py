@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from course_lib.caching import AsyncCache
     from course_lib.monitoring import PerformanceMonitor
     from course_lib.rag.chat import Chat
-    from course_lib.rag.searching import SearchingStore
+    from course_lib.rag.matrix import MatrixVectorStore
     from course_lib.rag.settings import RagSettings
     from course_lib.rate_limiting import Gate
 
@@ -274,7 +274,7 @@ class Retrieval:
     def __init__(
         self,
         client: SearchClient,
-        store: SearchingStore | None,
+        store: MatrixVectorStore | None,
         settings: RagSettings,
         stages: Mapping[str, Stage],
         kept: Kept,
