@@ -4,8 +4,7 @@
 `RedisTokenBucket` is one rate limit for all of them, `RedisStore` the second tier of their caches;
 `running_server` gives them a Redis.
 
-Beneath: `RedisLink` is the way to the server, a `Desk` the line within one process for what the
-server grants.
+Beneath: `RedisLink` is the way to the server.
 """
 
 from course_lib.rag.scale_out.chunk import RemoteError
