@@ -14,7 +14,7 @@ from course_lib.rag.chat import LeanChat, ModelChat, open_chat_openai
 from course_lib.rag.client import KeyedClient, without_key
 from course_lib.rag.query import Parts
 from course_lib.rag.settings import STAGES, RagSettings, without_version
-from course_lib.rag.stages import Generation, Kept, Retrieval, Stage
+from course_lib.rag.stages import AnswerWriter, Kept, Retrieval, Stage
 from course_lib.rate_limiting import Gate
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Assembly:
         return Parts(
             settings,
             Retrieval(client, self._store, settings, stages, kept),
-            Generation(chat, settings.model, stages["generate"], kept),
+            AnswerWriter(chat, settings.model, stages["generate"], kept),
             Pace(),
             partial(without_key, key=self._key),
         )

@@ -1,8 +1,8 @@
 """The stages of a query: what each calls, behind a gate of its own, and what is kept of it.
 
 A `Stage` calls one endpoint as often as it takes, `Kept` is the cache as stages use it. Upon them
-stand `Retrieval`, which finds passages (embed, retrieve, rerank), and `Generation`, which writes the
-answer.
+stand `Retrieval`, which finds passages (embed, retrieve, rerank), and `AnswerWriter`, which has the
+chat model write the answer (generate).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from course_lib.rag.settings import RagSettings
     from course_lib.rate_limiting import Gate
 
-__all__ = ["Generation", "Kept", "Retrieval", "SearchClient", "Stage"]
+__all__ = ["AnswerWriter", "Kept", "Retrieval", "SearchClient", "Stage"]
 
 Result = TypeVar("Result")
 _END: Final = object()
@@ -368,7 +368,7 @@ class Retrieval:
         return [_Embedded(vector, seconds, attempts) for vector in vectors]
 
 
-class Generation:
+class AnswerWriter:
     """Asks a chat model, unless its answer is kept.
 
     Args:
