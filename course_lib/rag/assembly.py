@@ -12,12 +12,9 @@ from langchain_core.runnables import Runnable
 from course_lib.rag.budget import Pace
 from course_lib.rag.chat import LeanChat, ModelChat, open_chat_openai
 from course_lib.rag.client import KeyedClient, without_key
-from course_lib.rag.generation import Generation
-from course_lib.rag.kept import Kept
 from course_lib.rag.query import Parts
-from course_lib.rag.retrieval import Retrieval
 from course_lib.rag.settings import STAGES, RagSettings, without_version
-from course_lib.rag.stages import Stage
+from course_lib.rag.stages import AnswerWriter, Kept, Retrieval, Stage
 from course_lib.rate_limiting import Gate
 
 if TYPE_CHECKING:
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     from course_lib.caching import AsyncCache
     from course_lib.monitoring import PerformanceMonitor
     from course_lib.rag.chat import Chat
-    from course_lib.rag.searching import SearchingStore
+    from course_lib.rag.matrix import MatrixVectorStore
 
 __all__ = ["Assembly", "gates_by_stage", "places", "require_names"]
 
@@ -48,7 +45,7 @@ class Assembly:
         self,
         provider: str | Any,
         *,
-        store: SearchingStore | None,
+        store: MatrixVectorStore | None,
         settings: RagSettings,
         chat: str | Runnable[Any, Any],
         gates: Mapping[str, Gate],
@@ -132,7 +129,7 @@ class Assembly:
         return Parts(
             settings,
             Retrieval(client, self._store, settings, stages, kept),
-            Generation(chat, settings.model, stages["generate"], kept),
+            AnswerWriter(chat, settings.model, stages["generate"], kept),
             Pace(),
             partial(without_key, key=self._key),
         )

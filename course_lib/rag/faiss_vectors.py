@@ -6,8 +6,8 @@ from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from course_lib.rag.hits import Hits
 from course_lib.rag.matrix import MatrixVectorStore
+from course_lib.rag.rows import Hits
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

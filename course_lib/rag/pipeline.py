@@ -5,28 +5,29 @@ from __future__ import annotations
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.config import get_config_list, merge_configs
 
 from course_lib.batching import amap
 from course_lib.caching import AsyncCache
 from course_lib.checks import require_positive, require_whole
-from course_lib.rag.answering import AnsweringRunnable
+from course_lib.rag.answer import RagAnswer
 from course_lib.rag.assembly import Assembly, gates_by_stage, places, require_names
 from course_lib.rag.budget import Budget
 from course_lib.rag.query import Query
 from course_lib.rag.settings import RagSettings, endpoint_from_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
     from typing import Self
 
     from langchain_core.documents import Document
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import RunnableConfig
     from pydantic import SecretStr
 
+    from course_lib.batching import Outcome
     from course_lib.monitoring import PerformanceMonitor
-    from course_lib.rag.answer import RagAnswer
-    from course_lib.rag.searching import SearchingStore
+    from course_lib.rag.matrix import MatrixVectorStore
     from course_lib.rate_limiting import Gate
 
 __all__ = ["RagPipeline"]
@@ -37,7 +38,7 @@ _AHEAD: Final = 2
 """Queries under way for each slot of the gates, so that none is idle while others wait for theirs."""
 
 
-class RagPipeline(AnsweringRunnable):
+class RagPipeline(Runnable[str, RagAnswer]):
     """Answers questions from passages: one Runnable, a question in, a `RagAnswer` out.
 
         async with RagPipeline(provider.url) as pipeline:
@@ -94,7 +95,7 @@ class RagPipeline(AnsweringRunnable):
         self,
         provider: str | Any,
         *,
-        store: SearchingStore | None = None,
+        store: MatrixVectorStore | None = None,
         settings: RagSettings | None = None,
         chat: Literal["openai", "lean"] | Runnable[Any, Any] = "openai",
         gates: Mapping[str, Gate] | None = None,
@@ -123,7 +124,7 @@ class RagPipeline(AnsweringRunnable):
 
     @classmethod
     def from_environment(
-        cls, store: SearchingStore, *, settings: RagSettings | None = None, **options: Any
+        cls, store: MatrixVectorStore, *, settings: RagSettings | None = None, **options: Any
     ) -> Self:
         """Return a pipeline on the provider that `COURSE_BASE_URL` and `COURSE_API_KEY` name.
 
@@ -163,8 +164,7 @@ class RagPipeline(AnsweringRunnable):
             TypeError: `query` is not a string.
             RuntimeError: The pipeline is not open, or was opened in another event loop.
         """
-        with self._measured():
-            return await self._query(query, budget, None).answer()
+        return await self._answer(query, None, budget=budget)
 
     async def batch_rag(
         self, queries: Iterable[str], *, limit: int | None = None, budget: float | None = None
@@ -230,6 +230,119 @@ class RagPipeline(AnsweringRunnable):
         rerank = settings.rerank if rerank is None else rerank
         return await retrieval.best(_checked(query), k, rerank=rerank)
 
+    # --- as a Runnable: LangChain's side, where callbacks see a run for each question -------------
+
+    async def ainvoke(
+        self,
+        input: str,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> RagAnswer:
+        """Return the answer to a question; callbacks see a run, with that of the chat model in it.
+
+        Args:
+            input: The question.
+            config: Callbacks and the like.
+            **kwargs: `budget`, as for `high_performance_rag`.
+        """
+        return await self._acall_with_config(
+            self._answer,  # type: ignore[arg-type] # given by name what it takes
+            input,
+            config,
+            **kwargs,
+        )
+
+    async def astream(
+        self,
+        input: str,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Yield the answer's text piece by piece as it is written (str), then the `RagAnswer`.
+
+            async for piece in pipeline.astream(question):
+                print(piece if isinstance(piece, str) else piece.sources)
+
+        Arguments as for `ainvoke`. A step behind it in a chain gets the `RagAnswer`.
+        """
+        if unknown := sorted(set(kwargs) - {"budget"}):
+            raise TypeError(f"astream() got an unexpected keyword argument {unknown[0]!r}")
+
+        async def question() -> AsyncIterator[str]:
+            yield input
+
+        stream = self._atransform_stream_with_config(
+            question(),
+            self._stream,  # type: ignore[arg-type] # given by name what it takes
+            config,
+            **kwargs,
+        )
+        async with aclosing(stream) as pieces:  # type: ignore[type-var] # a generator
+            async for piece in pieces:
+                yield piece
+
+    def invoke(
+        self,
+        input: str,  # noqa: A002, ARG002 - LangChain's name
+        config: RunnableConfig | None = None,  # noqa: ARG002 - LangChain's interface
+        **kwargs: Any,  # noqa: ARG002 - LangChain's interface
+    ) -> RagAnswer:
+        """Refuse: what it is made of lives in an event loop.
+
+        Raises:
+            TypeError: Always; the message says what to call.
+        """
+        raise TypeError(
+            "RagPipeline has no sync implementation: `await pipeline.ainvoke(...)`, or from sync "
+            "code `run_sync(ask())`, where `ask` opens the pipeline, too"
+        )
+
+    async def abatch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[RagAnswer]:
+        """Return the answers to many questions, in their order, with callbacks for each.
+
+        `max_concurrency` of the config bounds how many are under way; by default as in `answers`.
+        Since a failed query is an answer, `return_exceptions` is for what is no question.
+        """
+        pairs = list(zip(inputs, get_config_list(config, len(inputs)), strict=True))
+
+        async def answer(pair: tuple[str, RunnableConfig]) -> RagAnswer:
+            return await self.ainvoke(pair[0], pair[1], **kwargs)
+
+        limit = (pairs[0][1].get("max_concurrency") if pairs else None) or self._window
+        async with amap(
+            answer, pairs, limit=limit, ordered=True, return_exceptions=return_exceptions
+        ) as outcomes:
+            return [_value(outcome) async for outcome in outcomes]
+
+    # --- beneath both -------------------------------------------------------------------------
+
+    async def _answer(
+        self, question: str, config: RunnableConfig | None, *, budget: float | None = None
+    ) -> RagAnswer:
+        with self._measured():
+            return await self._query(question, budget, config).answer()
+
+    async def _stream(
+        self,
+        questions: AsyncIterator[str],
+        config: RunnableConfig,
+        *,
+        budget: float | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        question = await anext(questions)
+        with self._measured():
+            query = self._query(question, budget, config)
+            async with aclosing(query.stream()) as pieces:
+                async for piece in pieces:
+                    yield piece
+
     def _query(self, question: str, budget: float | None, config: RunnableConfig | None) -> Query:
         parts = self._assembly.parts()
         if budget is not None:
@@ -256,3 +369,7 @@ def _checked(question: Any) -> str:
     if not isinstance(question, str):
         raise TypeError(f"question={question!r:.80} is not a string: ask in words")
     return question
+
+
+def _value(outcome: Outcome[RagAnswer]) -> Any:
+    return outcome.value if outcome.ok else outcome.error

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from course_lib.rag.budget import Budget, Pace
-    from course_lib.rag.generation import Generation
     from course_lib.rag.prompt import Prompt
-    from course_lib.rag.retrieval import Retrieval
     from course_lib.rag.settings import RagSettings
+    from course_lib.rag.stages import AnswerWriter, Retrieval
 
 __all__ = ["Parts", "Query"]
 
@@ -42,14 +41,14 @@ class Parts(NamedTuple):
     Attributes:
         settings: How they are answered.
         retrieval: Finds passages.
-        generation: Writes answers.
+        writer: Writes answers.
         pace: What stages take.
         clean: Takes secrets out of a message.
     """
 
     settings: RagSettings
     retrieval: Retrieval
-    generation: Generation
+    writer: AnswerWriter
     pace: Pace
     clean: Callable[[str], str]
 
@@ -136,7 +135,7 @@ class Query:
         """Return the prompt that there is time for."""
         settings, enough = self._parts.settings, self._budget.suffices
         prompt = self._built(ranked[: settings.passages])
-        if enough("generate") or await self._parts.generation.is_kept(prompt.text, self._most):
+        if enough("generate") or await self._parts.writer.is_kept(prompt.text, self._most):
             return prompt
         if len(prompt.documents) > FEW_PASSAGES:
             self._trace.degraded.append("passages")
@@ -159,7 +158,7 @@ class Query:
 
     async def _written(self, prompt: Prompt) -> Reply:
         with self._trace.within("generate"):
-            reply = await self._parts.generation.reply(
+            reply = await self._parts.writer.reply(
                 prompt.text, self._most, self._trace, self._config
             )
         self._observe("generate")
@@ -172,9 +171,7 @@ class Query:
             yield self._reply
             return
         with self._trace.within("generate"):
-            stream = self._parts.generation.pieces(
-                prompt.text, self._most, self._trace, self._config
-            )
+            stream = self._parts.writer.pieces(prompt.text, self._most, self._trace, self._config)
             async with aclosing(stream) as pieces:
                 while (piece := await self._next(pieces)) is not None:
                     self._reply = self._reply.plus(piece)

@@ -1,31 +1,59 @@
-"""A remote stage: each attempt behind a gate, in a limited time, taken down and tried again."""
+"""The stages of a query: what each calls, behind a gate of its own, and what is kept of it.
+
+A `Stage` calls one endpoint as often as it takes, `Kept` is the cache as stages use it. Upon them
+stand `Retrieval`, which finds passages (embed, retrieve, rerank), and `AnswerWriter`, which has the
+chat model write the answer (generate).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
+from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 
-from course_lib.errors import TimedOut, Unavailable
+from course_lib.batching import MicroBatcher
+from course_lib.caching import stable_key
+from course_lib.errors import BadRequest, TimedOut, Unavailable
+from course_lib.rag.chat import Reply
+from course_lib.rag.trace import StageFailed, Trace
 from course_lib.rate_limiting import limited
 from course_lib.retry import within
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from langchain_core.runnables import RunnableConfig
 
+    from course_lib.caching import AsyncCache
     from course_lib.monitoring import PerformanceMonitor
-    from course_lib.rag.trace import Trace
+    from course_lib.rag.chat import Chat
+    from course_lib.rag.matrix import MatrixVectorStore
+    from course_lib.rag.settings import RagSettings
     from course_lib.rate_limiting import Gate
 
-__all__ = ["Stage"]
+__all__ = ["AnswerWriter", "Kept", "Retrieval", "SearchClient", "Stage"]
 
 Result = TypeVar("Result")
 _END: Final = object()
+_ABSENT: Final = object()
+"""What is not kept."""
+
+_BATCHES: Final = 2
+"""Batches of questions embedded at once: one is answered while the next one fills."""
 
 
 class Stage:
@@ -162,3 +190,248 @@ class _Attempt(Runnable[_Job, Any]):
             job.trace.called(self.name, clock() - start)
             if monitor is not None:
                 job.planned = monitor.now()
+
+
+class Kept:
+    """A cache as the stages use it.
+
+    Args:
+        cache: Where results are kept.
+        stages: Which stages' results are.
+        scope: What tells this provider and corpus from others in the same cache.
+    """
+
+    def __init__(self, cache: AsyncCache, stages: Collection[str], scope: str) -> None:
+        self._cache = cache
+        self._stages = frozenset(stages)
+        self._scope = scope
+
+    async def fetch(
+        self, stage: str, parts: tuple[Any, ...], compute: Callable[[], Awaitable[Result]]
+    ) -> Result:
+        """Return a stage's result: the one kept, the one on its way, or a new one.
+
+        Args:
+            stage: The stage.
+            parts: All that the result depends on, besides provider and corpus.
+            compute: Fetches it. It goes on when this caller is cancelled and others wait.
+        """
+        if stage not in self._stages:
+            return await compute()
+        return cast("Result", await self._cache.get_or_compute(self._key(stage, parts), compute))
+
+    async def look(self, stage: str, parts: tuple[Any, ...]) -> Any:
+        """Return a stage's result if it is kept, and `_ABSENT` otherwise."""
+        if stage not in self._stages:
+            return _ABSENT
+        return await self._cache.get(self._key(stage, parts), _ABSENT)
+
+    async def has(self, stage: str, parts: tuple[Any, ...]) -> bool:
+        """Return whether a stage's result is kept."""
+        return await self.look(stage, parts) is not _ABSENT
+
+    async def keep(self, stage: str, parts: tuple[Any, ...], result: Any) -> None:
+        """Keep a result that came another way, such as piece by piece."""
+        if stage in self._stages:
+            await self._cache.set(self._key(stage, parts), result)
+
+    def _key(self, stage: str, parts: tuple[Any, ...]) -> str:
+        return stable_key(self._scope, *parts, namespace=f"rag/{stage}")
+
+
+class SearchClient(Protocol):
+    """A provider's client, as far as passages are found with it: `ServiceClient` is one."""
+
+    async def search(self, query: str, *, k: int) -> list[Document]:
+        """Return the `k` passages that fit best."""
+
+    async def rerank(
+        self, query: str, documents: Sequence[Document], *, top_n: int | None
+    ) -> list[Document]:
+        """Return the passages in order, best first."""
+
+    async def embed(self, texts: Sequence[str], *, model: str) -> list[list[float]]:
+        """Return a vector for each text."""
+
+
+class _Embedded(NamedTuple):
+    vector: list[float]
+    seconds: float
+    attempts: int
+
+
+class Retrieval:
+    """Finds passages: by the provider's search, or in a vector store, with the provider's vectors.
+
+    Args:
+        client: The provider.
+        store: What is searched; None for the provider's own `/search`.
+        settings: How many passages, models.
+        stages: The remote stages by name.
+        kept: Results kept.
+    """
+
+    def __init__(
+        self,
+        client: SearchClient,
+        store: MatrixVectorStore | None,
+        settings: RagSettings,
+        stages: Mapping[str, Stage],
+        kept: Kept,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._settings = settings
+        self._stages = stages
+        self._kept = kept
+        alone = settings.embed_batch == 1
+        self.batcher: MicroBatcher[str, _Embedded] = MicroBatcher(
+            self._embed_together,
+            max_size=settings.embed_batch,
+            concurrency=stages["embed"].gate.concurrency if alone else _BATCHES,
+            isolate=lambda error: isinstance(error, BadRequest),
+            name="embed",
+        )
+
+    async def best(self, question: str, k: int, *, rerank: bool) -> list[Document]:
+        """Return the `k` passages that fit a question best, as copies.
+
+        Args:
+            question: The question.
+            k: How many.
+            rerank: Whether the candidates are put in order by the reranker.
+
+        Raises:
+            ServiceError: A stage failed.
+        """
+        trace = Trace()
+        try:
+            found = await self.candidates(question, max(k, self._settings.candidates), trace)
+            if found and rerank:
+                found = await self.ranked(question, found, k, trace)
+        except StageFailed as failed:
+            raise failed.error from None
+        return [each.model_copy(deep=True) for each in found[:k]]
+
+    async def candidates(self, question: str, k: int, trace: Trace) -> tuple[Document, ...]:
+        """Return the `k` passages that fit a question best, best first."""
+        store = self._store
+        way = None if store is None else [self._settings.embedding_model, *store.version]
+
+        async def find() -> tuple[Document, ...]:
+            return tuple(await self._found(question, k, trace))
+
+        return await self._kept.fetch("retrieve", (question, k, way), find)
+
+    async def ranked(
+        self, question: str, documents: Sequence[Document], top_n: int, trace: Trace
+    ) -> tuple[Document, ...]:
+        """Return the best `top_n` of some passages, in the order of the reranker."""
+
+        async def rank() -> tuple[Document, ...]:
+            return tuple(
+                await self._stages["rerank"].call(
+                    lambda: self._client.rerank(question, documents, top_n=top_n), trace=trace
+                )
+            )
+
+        return await self._kept.fetch("rerank", _ranking(question, documents, top_n), rank)
+
+    async def ranking_is_kept(
+        self, question: str, documents: Sequence[Document], top_n: int
+    ) -> bool:
+        """Return whether `ranked` would make no call."""
+        return await self._kept.has("rerank", _ranking(question, documents, top_n))
+
+    async def _found(self, question: str, k: int, trace: Trace) -> list[Document]:
+        store = self._store
+        if store is None:
+            return await self._stages["retrieve"].call(
+                lambda: self._client.search(question, k=k), trace=trace
+            )
+        with trace.within("embed"):
+            embedded = await self.batcher(question)
+        trace.called("embed", embedded.seconds, embedded.attempts)
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        found = await store.asimilarity_search_with_score_by_vector(embedded.vector, k=k)
+        trace.called("retrieve", clock() - start)
+        return [_scored(document, score) for document, score in found]
+
+    async def _embed_together(self, questions: list[str]) -> list[_Embedded]:
+        together = Trace()
+        vectors = await self._stages["embed"].call(
+            lambda: self._client.embed(questions, model=self._settings.embedding_model),
+            trace=together,
+        )
+        seconds, attempts = together.service["embed"], together.calls["embed"]
+        return [_Embedded(vector, seconds, attempts) for vector in vectors]
+
+
+class AnswerWriter:
+    """Asks a chat model, unless its answer is kept.
+
+    Args:
+        chat: What is asked.
+        model: Its name, which answers depend on.
+        stage: The remote stage.
+        kept: Results kept.
+    """
+
+    def __init__(self, chat: Chat, model: str, stage: Stage, kept: Kept) -> None:
+        self._chat = chat
+        self._model = model
+        self._stage = stage
+        self._kept = kept
+
+    async def reply(
+        self, prompt: str, most: int, trace: Trace, config: RunnableConfig | None
+    ) -> Reply:
+        """Return the answer to a prompt, of at most so many tokens."""
+
+        async def ask() -> tuple[str, int, int]:
+            call = self._stage.call(self._chat.reply, prompt, most, config, trace=trace)
+            text, put_in, put_out = await call
+            return text, put_in, put_out  # a plain tuple, which any store can hold
+
+        return Reply(*await self._kept.fetch("generate", (self._model, most, prompt), ask))
+
+    async def pieces(
+        self, prompt: str, most: int, trace: Trace, config: RunnableConfig | None
+    ) -> AsyncGenerator[Reply, None]:
+        """Yield the answer as it is written; one that is kept comes in one piece.
+
+        Each caller has a stream of their own. One that comes to its end is kept.
+        """
+        parts = (self._model, most, prompt)
+        kept = await self._kept.look("generate", parts)
+        if kept is not _ABSENT:
+            yield Reply(*kept)
+            return
+        whole = Reply()
+        stream = self._stage.stream(self._chat.pieces, prompt, most, config, trace=trace)
+        async with aclosing(stream) as pieces:
+            async for piece in pieces:
+                whole = whole.plus(piece)
+                yield piece
+        await self._kept.keep("generate", parts, tuple(whole))
+
+    async def is_kept(self, prompt: str, most: int) -> bool:
+        """Return whether `reply` would make no call."""
+        return await self._kept.has("generate", (self._model, most, prompt))
+
+
+def _scored(document: Document, score: float) -> Document:
+    return Document(
+        id=document.id,
+        page_content=document.page_content,
+        metadata={**document.metadata, "score": score},
+    )
+
+
+def _ranking(question: str, documents: Sequence[Document], top_n: int) -> tuple[Any, ...]:
+    """Return all that a ranking depends on: the texts by their digest, since keys are to be short."""
+    digest = sha256()
+    for each in documents:
+        digest.update(f"{each.id}\0{each.page_content}\0".encode(errors="surrogatepass"))
+    return question, top_n, digest.hexdigest()

@@ -1,18 +1,16 @@
 """Beyond one process: the processes, and what they share (extra `scale`).
 
 `Workers` are processes with a pipeline each, which share out queries (Dask distributed).
-`RedisTokenBucket` is one rate limit for all of them, `RedisStore` the second tier of their caches,
-`SharedFlight` has a value computed by one of them only; `running_server` gives them a Redis.
+`RedisTokenBucket` is one rate limit for all of them, `RedisStore` the second tier of their caches;
+`running_server` gives them a Redis.
 
-Beneath: `RedisLink` is the way to the server, a `Desk` the line within one process for what the
-server grants.
+Beneath: `RedisLink` is the way to the server.
 """
 
 from course_lib.rag.scale_out.chunk import RemoteError
 from course_lib.rag.scale_out.redis_bucket import RedisBucketStatistics, RedisTokenBucket
 from course_lib.rag.scale_out.redis_server import RedisServer, running_server, start_server
 from course_lib.rag.scale_out.redis_store import RedisStore
-from course_lib.rag.scale_out.shared_flight import SharedFlight
 from course_lib.rag.scale_out.workers import Answers, Workers
 
 __all__ = [
@@ -22,7 +20,6 @@ __all__ = [
     "RedisStore",
     "RedisTokenBucket",
     "RemoteError",
-    "SharedFlight",
     "Workers",
     "running_server",
     "start_server",

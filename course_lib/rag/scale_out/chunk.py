@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Chunk", "RemoteError", "cut"]
+__all__ = ["QueryChunk", "RemoteError", "cut"]
 
 
 class RemoteError(Exception):
@@ -17,7 +17,7 @@ class RemoteError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class QueryChunk:
     """Queries that follow each other.
 
     Attributes:
@@ -33,15 +33,15 @@ class Chunk:
         """Their places among all queries."""
         return range(self.start, self.start + len(self.queries))
 
-    def singly(self) -> Iterator[Chunk]:
+    def singly(self) -> Iterator[QueryChunk]:
         """Yield a chunk for each query."""
         for index, query in zip(self.indexes, self.queries, strict=True):
-            yield Chunk(index, [query])
+            yield QueryChunk(index, [query])
 
 
-def cut(queries: Iterator[Any], size: int) -> Iterator[Chunk]:
+def cut(queries: Iterator[Any], size: int) -> Iterator[QueryChunk]:
     """Yield chunks of `size` queries, the last one of what is left; read no further than needed."""
     start = 0
     while some := list(islice(queries, size)):
-        yield Chunk(start, some)
+        yield QueryChunk(start, some)
         start += len(some)

@@ -1,32 +1,40 @@
-"""A rate limit that processes share, on machines that need not agree on the time."""
+"""A rate limit that processes share, on machines that need not agree on the time.
+
+`RedisTokenBucket` is what is used. Within a process callers stand in a `LocalQueue`, for which one
+thread asks the server, which decides by the program in `redis_bucket.lua`.
+"""
 
 from __future__ import annotations
 
-import math
+import asyncio
+import os
+import threading
 import time
+from collections import OrderedDict
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from course_lib.checks import require_positive
+from course_lib.checks import require_positive, require_seconds
 from course_lib.clock import running_loop, timer_of
-from course_lib.rag.scale_out.redis_desk import Desk
-from course_lib.rag.scale_out.redis_desk_parts import Answer, Caller
+from course_lib.errors import Unavailable
 from course_lib.rag.scale_out.redis_link import Linked, RedisLink, Script
-from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import redis
 
-    from course_lib.rag.scale_out.redis_desk_parts import Stake
-
 __all__ = ["RedisBucketStatistics", "RedisTokenBucket"]
 
 TEXT: Final = files(__package__).joinpath("redis_bucket.lua").read_text(encoding="utf-8")
+IDLE_SECONDS: Final = 1.0  # after which the thread ends; the next caller starts another
+BATCH: Final = 128  # callers in one question
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between two tries while the server is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,30 +130,29 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
             raise ValueError(f"capacity={capacity!r} never holds the one token of a call: give 1")
         if on_failure not in ("closed", "open"):
             raise ValueError(f"on_failure={on_failure!r}: give 'closed' or 'open'")
-        if not 0 <= patience < math.inf:
-            raise ValueError(f"patience={patience!r}: give seconds, 0 or more")
+        require_seconds(patience=patience)
         if not name:
             raise ValueError("name='' is nobody's: name what the limit is for")
         self.name, self.rate, self.capacity = name, float(rate), float(capacity)
         self._key = f"course:bucket:{name}"
         self._link = RedisLink(url_or_client, timeout=timeout, connections=1)
         self._script = Script(TEXT)
-        self._desk = Desk(self._ask, opens=on_failure == "open", patience=patience)
+        self._queue = LocalQueue(self._ask, opens=on_failure == "open", patience=patience)
 
     def __repr__(self) -> str:
         return (
             f"<RedisTokenBucket {self.name!r} rate={self.rate:g}/s, capacity={self.capacity:g}, "
-            f"{len(self._desk)} waiting here>"
+            f"{len(self._queue)} waiting here>"
         )
 
     def close(self) -> None:
         """Close the connection, if it was made here. The next call makes a new one."""
-        self._desk.close()
+        self._queue.close()
         super().close()
 
     def statistics(self) -> RedisBucketStatistics:
         """Return what this process has had from it, as a frozen value."""
-        return RedisBucketStatistics(waiting=len(self._desk), **asdict(self._desk.counts))
+        return RedisBucketStatistics(waiting=len(self._queue), **asdict(self._queue.totals))
 
     def acquire(self, *, blocking: bool = True, weight: float = 1) -> bool:
         """Take tokens, from synchronous code.
@@ -163,27 +170,24 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
             Unavailable: Redis is away, and stays away (`on_failure="closed"`).
             RuntimeError: Inside an event loop in virtual time.
         """
-        turn = ThreadTurn(self._checked(weight), time.monotonic())
-        caller = Caller(turn, waits=blocking)
-        self._desk.join(caller)
+        caller = _Caller(self._checked(weight), waits=blocking)
+        self._queue.join(caller)
         try:
-            turn.wait()
+            return caller.granted.result()
         except BaseException:
-            self._desk.leave(caller)
+            self._queue.leave(caller)
             raise
-        return caller.result()
 
     async def aacquire(self, *, blocking: bool = True, weight: float = 1) -> bool:
         """Take tokens, from a coroutine; see `acquire`."""
-        turn = LoopTurn(self._checked(weight), time.monotonic())
-        caller = Caller(turn, waits=blocking)
-        self._desk.join(caller)
+        loop = asyncio.get_running_loop()
+        caller = _Caller(self._checked(weight), waits=blocking, loop=loop)
+        self._queue.join(caller)
         try:
-            await turn.wait()
+            return await asyncio.wrap_future(caller.granted)
         except BaseException:
-            self._desk.leave(caller)
+            self._queue.leave(caller)
             raise
-        return caller.result()
 
     def _checked(self, weight: float) -> float:
         if not 0 < weight <= self.capacity:
@@ -196,7 +200,7 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
             )
         return float(weight)
 
-    def _ask(self, weights: Sequence[float], *, place: Stake, back: Stake) -> Answer:
+    def _ask(self, weights: Sequence[float], *, place: Stake, back: Stake) -> Decision:
         reply = self._link.call(
             self._script.run,
             self._key,
@@ -215,4 +219,319 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
                 "take another name; an idle one is forgotten a second after it is full"
             )
         decided, at, run, now = reply
-        return Answer(decided.decode(), float(at), run, float(now))
+        return Decision(decided.decode(), float(at), run, float(now))
+
+
+class Stake(NamedTuple):
+    """A weight that the server has put down for this process.
+
+    Attributes:
+        weight: Tokens; 0 for none.
+        at: Microseconds on the server's clock: from when on they may be taken, or when they were.
+        run: The run of the server that knows of it; any other has forgotten.
+    """
+
+    weight: float
+    at: float
+    run: bytes
+
+
+NOTHING: Final = Stake(0, 0.0, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the server decided.
+
+    Attributes:
+        decided: A letter for each weight: g (granted), r (refused), or w (waits) for the last one.
+        place: From when on (microseconds on the server's clock) the one that waits may come again.
+        run: The run of the server.
+        now: Microseconds on the server's clock.
+    """
+
+    decided: str
+    place: float
+    run: bytes
+    now: float
+
+
+class Ask(Protocol):
+    """The question to the server, put by one thread at a time."""
+
+    def __call__(self, weights: Sequence[float], *, place: Stake, back: Stake) -> Decision:
+        """Return what becomes of `weights`, in order; below 0 for one who does not wait.
+
+        Args:
+            weights: Tokens wanted. None at all give up the `place`.
+            place: Held for the first of them.
+            back: Taken before, and not used.
+
+        Raises:
+            Unavailable: The server did not answer.
+        """
+
+
+class _Caller:
+    """Somebody who wants tokens, in a thread or in a coroutine.
+
+    Args:
+        weight: Tokens wanted.
+        waits: Whether they wait, or want to know at once.
+        loop: The event loop of a coroutine.
+
+    Attributes:
+        arrived: Monotonic seconds when they came.
+        granted: Whether they got their tokens, or the error, once that is decided.
+        stake: What was granted.
+    """
+
+    __slots__ = ("_loop", "arrived", "granted", "stake", "waits", "weight")
+
+    def __init__(
+        self, weight: float, *, waits: bool, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        self.weight = weight
+        self.waits = waits
+        self.arrived = time.monotonic()
+        self.granted: Future[bool] = Future()
+        self.stake = NOTHING
+        self._loop = loop
+
+    @property
+    def wanted(self) -> float:
+        """Tokens, below 0 if they do not wait."""
+        return self.weight if self.waits else -self.weight
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody will use a grant any more: cancelled, or the loop was closed."""
+        return self.granted.cancelled() or (self._loop is not None and self._loop.is_closed())
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What has been done so far; see `RedisBucketStatistics`."""
+
+    admitted: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    unlimited: int = 0
+    failed: int = 0
+    outages: int = 0
+    waits: float = 0.0
+    longest_wait: float = 0.0
+
+
+class LocalQueue:
+    """Takes callers in order, and asks the server for as many as it lets pass.
+
+    A single thread asks, and sleeps until the time that the server names for the first in line. It
+    runs only while there is somebody to ask for, and a moment longer. Those behind are unknown to
+    the server: they may come and go at no cost, and take the place of who leaves.
+
+    Args:
+        ask: Puts the question.
+        opens: Whether callers pass while the server is away; otherwise they wait, and fail.
+        patience: Seconds that a caller waits for a server that is away.
+
+    Attributes:
+        totals: What it has done.
+    """
+
+    def __init__(self, ask: Ask, *, opens: bool, patience: float) -> None:
+        self._ask = ask
+        self._opens = opens
+        self._patience = patience
+        self.totals = _Totals()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._line: OrderedDict[_Caller, None] = OrderedDict()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._place = NOTHING  # held by the first in line
+        self._back: list[Stake] = []
+        self._resume = 0.0  # monotonic seconds from when on to ask (again)
+        self._away: Unavailable | None = None
+        self._away_since = 0.0
+        self._pause = FIRST_PAUSE
+        self._pid = os.getpid()
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def join(self, caller: _Caller) -> None:
+        """Take the last place, or have it decided at once."""
+        if self._pid != os.getpid():  # a fork: thread, lock and places are its parent's
+            self._begin()
+        with self._changed:
+            if self._away and (self._opens or not caller.waits) and time.monotonic() < self._resume:
+                self._turn_away(caller, self._away)
+            elif self._place.weight and not caller.waits:  # nobody overtakes
+                self._settle(caller, outcome=False)
+            else:
+                self._line[caller] = None
+                self._wake(news=len(self._line) == 1)
+
+    def leave(self, caller: _Caller) -> None:
+        """Let somebody go who was interrupted, perhaps just after they were granted."""
+        with self._changed:
+            told = caller.granted.done() and not caller.granted.cancelled()
+            if told and not caller.stake.weight:
+                return  # an error or a refusal: it had left the line with that
+            self.totals.cancelled += 1
+            self._line.pop(caller, None)
+            if caller.stake.weight:
+                self.totals.admitted -= told
+                self._back.append(caller.stake)
+            self._wake(news=not self._line or bool(self._back))
+
+    def close(self) -> None:
+        """Have the thread end as soon as nobody waits; if nobody does, wait a moment for that."""
+        with self._changed:
+            thread, self._closed = self._thread, True
+            idle = not self._line
+            self._changed.notify()
+        if thread is not None and idle and self._pid == os.getpid():
+            thread.join(IDLE_SECONDS)
+
+    def _wake(self, *, news: bool) -> None:
+        """See that the thread runs, and tell it if there is something for it to do."""
+        self._closed = False
+        if self._thread is None:
+            thread = threading.Thread(target=self._serve, name="RedisTokenBucket", daemon=True)
+            thread.start()
+            self._thread = thread
+        elif news:
+            self._changed.notify()
+
+    def _serve(self) -> None:
+        while self._wait_for_work():
+            with self._changed:
+                back = self._back[0] if self._back else NOTHING
+                callers = [] if back.weight else self._first()
+                place = NOTHING if back.weight else self._place
+            try:
+                answer = self._ask([each.wanted for each in callers], place=place, back=back)
+            except Unavailable as error:
+                with self._changed:
+                    self._gone_away(error)
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                with self._changed:
+                    self._fail(error)
+            else:
+                with self._changed:
+                    self._away, self._pause = None, FIRST_PAUSE
+                    if back.weight:
+                        del self._back[0]
+                    else:
+                        self._take_in(callers, answer)
+
+    def _wait_for_work(self) -> bool:
+        """Wait until the server is to be asked; False if nobody has wanted anything for long."""
+        with self._changed:
+            idle = False
+            while True:
+                self._drop_who_is_gone()
+                if self._line or self._place.weight or self._back:
+                    left = self._resume - time.monotonic()
+                    to_return = self._back or not self._line
+                    if left <= 0 or (to_return and self._away is None):
+                        return True
+                    self._changed.wait(min(left, self._grace()))
+                    idle = False
+                elif self._closed or idle:
+                    self._thread = None
+                    return False
+                else:
+                    idle = not self._changed.wait(IDLE_SECONDS)
+
+    def _drop_who_is_gone(self) -> None:
+        """Let those go who were cancelled, whose loop was closed, or whose patience is over."""
+        while self._line:
+            first = next(iter(self._line))
+            if first.gone:
+                del self._line[first]
+            elif self._away is not None and self._grace() <= 0:
+                del self._line[first]
+                self._turn_away(first, self._away)
+            else:
+                return
+
+    def _grace(self) -> float:
+        """Return the seconds that the first in line still waits for a server that is away."""
+        if self._away is None or not self._line:
+            return threading.TIMEOUT_MAX
+        since = max(self._away_since, next(iter(self._line)).arrived)
+        return since + self._patience - time.monotonic()
+
+    def _first(self) -> list[_Caller]:
+        return [caller for caller in islice(self._line, BATCH) if not caller.gone]
+
+    def _take_in(self, callers: list[_Caller], answer: Decision) -> None:
+        self._place, self._resume = NOTHING, 0.0
+        for caller, letter in zip(callers, answer.decided, strict=False):
+            stake = Stake(caller.weight, answer.now, answer.run)
+            if letter == "w":
+                self._place = stake._replace(at=answer.place)
+                self._resume = time.monotonic() + max(0.0, answer.place - answer.now) / 1e6
+            elif caller in self._line:
+                del self._line[caller]
+                if letter == "g":
+                    caller.stake = stake
+                self._settle(caller, outcome=letter == "g")
+            elif letter == "g":  # left meanwhile
+                self._back.append(stake)
+        if self._place.weight:
+            for caller in [each for each in self._line if not each.waits]:
+                del self._line[caller]
+                self._settle(caller, outcome=False)
+
+    def _gone_away(self, error: Unavailable) -> None:
+        now = time.monotonic()
+        if self._away is None:
+            self._away_since = now
+            self.totals.outages += 1
+        self._away = error
+        self._resume = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._back.clear()  # not worth waiting for: it only means that less is given out
+        if not self._line:
+            self._place = NOTHING
+        for caller in [each for each in self._line if self._opens or not each.waits]:
+            del self._line[caller]
+            self._turn_away(caller, error)
+
+    def _turn_away(self, caller: _Caller, error: Unavailable) -> None:
+        self._settle(caller, outcome=True if self._opens else Unavailable(*error.args))
+
+    def _fail(self, error: Exception) -> None:
+        self._place, self._back = NOTHING, []
+        while self._line:
+            caller, _ = self._line.popitem(last=False)
+            self._settle(caller, outcome=error)
+
+    def _settle(self, caller: _Caller, *, outcome: bool | Exception) -> None:
+        if not caller.granted.set_running_or_notify_cancel():
+            return  # cancelled in this very moment, and about to leave
+        self._count(caller, outcome=outcome)
+        if isinstance(outcome, Exception):
+            caller.granted.set_exception(outcome)
+        else:
+            caller.granted.set_result(outcome)
+
+    def _count(self, caller: _Caller, *, outcome: bool | Exception) -> None:
+        totals = self.totals
+        if isinstance(outcome, Exception):
+            totals.failed += 1
+        elif not outcome:
+            totals.refused += 1
+        elif caller.stake.weight:
+            waited = time.monotonic() - caller.arrived
+            totals.admitted += 1
+            totals.waits += waited
+            totals.longest_wait = max(totals.longest_wait, waited)
+        else:
+            totals.unlimited += 1

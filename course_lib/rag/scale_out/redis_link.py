@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from course_lib.errors import Unavailable
@@ -108,11 +108,8 @@ class RedisLink:
 
     async def acall(self, function: Callable[..., T], *arguments: Any) -> T:
         """Do as `call`, without holding up the event loop."""
-        return await asyncio.wrap_future(self.start(function, *arguments))
-
-    def start(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Do as `call`, in another thread; return what comes of it."""
-        return self._threads().submit(self.call, function, *arguments)
+        asked = self._threads().submit(self.call, function, *arguments)
+        return await asyncio.wrap_future(asked)
 
     def close(self) -> None:
         """Let what has been asked for be done, and close connections made here.

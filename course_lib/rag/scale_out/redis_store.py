@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStore"]
 
-Entry = tuple[str, bytes, float | None]
-CHUNK: Final = 500  # keys in one command: a longer one would hold up the server's other clients
+Expiring = tuple[str, bytes, float | None]
+KEYS: Final = 500  # in one command: a longer one would hold up the server's other clients
 
 
 class RedisStore(Linked, BaseStore[str, bytes]):
@@ -88,11 +88,11 @@ class RedisStore(Linked, BaseStore[str, bytes]):
         """Do as `mset`, without holding up the event loop."""
         await self.amset_expiring([(key, value, None) for key, value in key_value_pairs])
 
-    def mset_expiring(self, entries: Sequence[Entry]) -> None:
+    def mset_expiring(self, entries: Sequence[Expiring]) -> None:
         """Set values, all or none; the third part is seconds until one expires, or None."""
         self._link.call(self._set, entries)
 
-    async def amset_expiring(self, entries: Sequence[Entry]) -> None:
+    async def amset_expiring(self, entries: Sequence[Expiring]) -> None:
         """Do as `mset_expiring`, without holding up the event loop."""
         await self._link.acall(self._set, entries)
 
@@ -130,12 +130,12 @@ class RedisStore(Linked, BaseStore[str, bytes]):
     def _get(self, client: redis.Redis, keys: Sequence[str]) -> list[bytes | None]:
         found: list[Any] = [
             value
-            for chunk in _chunks([self._prefix + key for key in keys])
-            for value in client.mget(chunk)
+            for some in _commands([self._prefix + key for key in keys])
+            for value in client.mget(some)
         ]
         return found
 
-    def _set(self, client: redis.Redis, entries: Sequence[Entry]) -> None:
+    def _set(self, client: redis.Redis, entries: Sequence[Expiring]) -> None:
         with client.pipeline(transaction=True) as pipeline:
             for key, value, seconds in entries:
                 # At least 1 ms: 0 is refused there, and would fail the others, too.
@@ -144,8 +144,8 @@ class RedisStore(Linked, BaseStore[str, bytes]):
             pipeline.execute()
 
     def _delete(self, client: redis.Redis, keys: Sequence[str]) -> None:
-        for chunk in _chunks([self._prefix + key for key in keys]):
-            client.unlink(*chunk)
+        for some in _commands([self._prefix + key for key in keys]):
+            client.unlink(*some)
 
 
 class _Pages:
@@ -163,12 +163,12 @@ class _Pages:
 
     def turn(self, client: redis.Redis) -> list[str]:
         """Return the next page; it may be empty."""
-        page: Any = client.scan(self.cursor or 0, match=self._pattern, count=CHUNK)
+        page: Any = client.scan(self.cursor or 0, match=self._pattern, count=KEYS)
         self.cursor = page[0] or None
         new = dict.fromkeys(key for key in page[1] if key not in self._seen)
         self._seen.update(new)
         return [key.decode()[self._skip :] for key in new]
 
 
-def _chunks(keys: list[str]) -> Iterator[list[str]]:
-    return (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
+def _commands(keys: list[str]) -> Iterator[list[str]]:
+    return (keys[start : start + KEYS] for start in range(0, len(keys), KEYS))

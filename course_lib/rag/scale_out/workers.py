@@ -7,22 +7,20 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Sized
+from collections.abc import AsyncIterator, Mapping, Sized
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from course_lib.batching import Outcome, Outcomes, amap
-from course_lib.batching.arguments import refuse_single_input
 from course_lib.checks import require_positive, require_whole
 from course_lib.clock import running_loop, timer_of
 from course_lib.rag.scale_out.chunk import cut
-from course_lib.rag.scale_out.dask_cluster import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
-    from course_lib.rag.scale_out.dask_workers import Crew
+    from course_lib.rag.scale_out.dask_workers import DaskWorkers
 
 __all__ = ["Answers", "Workers"]
 
@@ -137,12 +135,12 @@ class Workers:
         self._make = make_pipeline
         self._patience = patience
         self._stack: AsyncExitStack | None = None
-        self._crew: Crew | None = None
+        self._dask: DaskWorkers | None = None
         self._maps: weakref.WeakSet[Answers] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         where = f"at {self.address}" if self.address else "on this machine"
-        state = "closed" if self._crew is None else "open"
+        state = "closed" if self._dask is None else "open"
         return f"<Workers {self.n} {where}, {state}, concurrency={self.concurrency} each>"
 
     async def __aenter__(self) -> Self:
@@ -155,14 +153,14 @@ class Workers:
             ImportError: distributed is not installed.
             Exception: What `make_pipeline` raised in a worker.
         """
-        if self._crew is not None:
+        if self._dask is not None:
             raise RuntimeError("these workers are open already: share them, do not open them twice")
         if timer_of(running_loop()) is not time.monotonic:
             raise RuntimeError("processes keep real time: virtual time has no workers")
-        crew_of = _dask().crew_of
+        open_workers = _dask_module().open_workers
         stack = AsyncExitStack()
-        self._crew = await stack.enter_async_context(
-            crew_of(
+        self._dask = await stack.enter_async_context(
+            open_workers(
                 self._make,
                 n=self.n,
                 address=self.address,
@@ -174,9 +172,9 @@ class Workers:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        stack, self._stack, self._crew = self._stack, None, None
+        stack, self._stack, self._dask = self._stack, None, None
         if stack is not None:
-            await undisturbed(self._ended(stack))
+            await _dask_module().undisturbed(self._ended(stack))
 
     async def _ended(self, stack: AsyncExitStack) -> None:
         async with stack:
@@ -196,11 +194,14 @@ class Workers:
             TypeError: It is a single query, or cannot be iterated over.
             RuntimeError: The workers are not open.
         """
-        refuse_single_input(queries)
-        crew = self._open()
-        chunks = cut(iter(queries), self._size(queries, crew.slots))
-        ahead = crew.slots + crew.workers  # each worker has its next chunk before it is done
-        answers = Answers(amap(crew.ask, chunks, limit=ahead, buffer=ahead))
+        if isinstance(queries, str | bytes | Mapping):
+            raise TypeError(
+                f"queries={queries!r:.80} is one query, not several: put it into a list"
+            )
+        dask = self._open()
+        chunks = cut(iter(queries), self._size(queries, dask.threads))
+        ahead = dask.threads + dask.workers  # each worker has its next chunk before it is done
+        answers = Answers(amap(dask.ask, chunks, limit=ahead, buffer=ahead))
         self._maps.add(answers)
         return answers
 
@@ -212,22 +213,22 @@ class Workers:
         """
         return sorted((await self._open().client.run(os.getpid)).values())
 
-    def _open(self) -> Crew:
-        if self._crew is None:
+    def _open(self) -> DaskWorkers:
+        if self._dask is None:
             raise RuntimeError(
                 "these workers are not open: use them inside `async with Workers(...) as workers:`"
             )
-        return self._crew
+        return self._dask
 
-    def _size(self, queries: Iterable[Any], slots: int) -> int:
+    def _size(self, queries: Iterable[Any], threads: int) -> int:
         if self.chunk is not None:
             return self.chunk
         if isinstance(queries, Sized):
-            return max(1, min(self.concurrency, math.ceil(len(queries) / slots)))
+            return max(1, min(self.concurrency, math.ceil(len(queries) / threads)))
         return self.concurrency
 
 
-def _dask() -> Any:
+def _dask_module() -> Any:
     """Return the module that needs Dask: an extra, and a second to import."""
     try:
         from course_lib.rag.scale_out import dask_workers  # noqa: PLC0415

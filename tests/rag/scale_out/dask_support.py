@@ -14,7 +14,7 @@ from course_lib.rag.scale_out import RedisTokenBucket
 PRELOAD = [
     "course_lib.async_batch",
     "course_lib.caching",
-    "course_lib.rag.scale_out.dask_host",
+    "course_lib.rag.scale_out.dask_workers",
     "redis",
 ]
 

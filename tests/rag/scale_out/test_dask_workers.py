@@ -1,235 +1,268 @@
-"""Workers at a scheduler that runs already: what comes back, and when it ends."""
+"""The parts of `Workers`, each without processes: the host of a pipeline, and the way to it."""
 
 import asyncio
-import contextlib
-import functools
-import importlib
-import itertools
-import threading
+import pickle
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("distributed", reason="distributed is in the extra `scale`")
 
-import dask_support
-from dask_support import notes, scheduler
+from distributed import Reschedule
+from distributed.scheduler import KilledWorker
 
-from course_lib.errors import Unavailable
+from course_lib.batching import Outcome
+from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab import simulate
-from course_lib.rag.scale_out import RemoteError, Workers
+from course_lib.rag.scale_out.chunk import QueryChunk, RemoteError, cut
+from course_lib.rag.scale_out.dask_workers import (
+    DaskWorkers,
+    PipelineHost,
+    opened_answer,
+    opened_queries,
+    packed_answer,
+    packed_queries,
+    undisturbed,
+)
 
 
-@pytest.fixture(scope="module")
-def address():
-    """A scheduler with two workers."""
-    with scheduler(2) as address:
-        yield address
+class Scheduler:
+    """Stands in for a client of Dask: answers chunks by a function of their queries."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.chunks = []
+        self.released = 0
+
+    def submit(self, *call, **options):
+        queries = opened_queries(call[-1])
+        self.chunks.append(queries)
+        return Future(asyncio.create_task(self.work(queries)), self)
+
+    async def work(self, queries):
+        await asyncio.sleep(1)
+        return [packed_answer(Outcome(0, self.answer(query))) for query in queries]
 
 
-@pytest.fixture
-def answers(address):
-    """Map numbers through a pipeline; return the outcomes by index, after a check for doubles."""
+class Future:
+    def __init__(self, task, scheduler):
+        self.task, self.scheduler = task, scheduler
 
-    def run(make, numbers, **options):
-        async def main():
-            async with Workers(make, address=address, n=2, **options) as workers:
-                return [outcome async for outcome in workers.map(numbers)]
+    def __await__(self):
+        return self.task.__await__()
 
-        outcomes = asyncio.run(main())
-        by_index = {outcome.index: outcome for outcome in outcomes}
-        assert len(by_index) == len(outcomes)
-        return by_index
-
-    return run
+    def release(self):
+        self.scheduler.released += 1
+        self.task.cancel()
 
 
-def test_each_query_has_one_outcome_and_errors_are_outcomes(answers):
-    """Also an error or a value that cannot be sent, and a query cancelled from within."""
-    outcomes = answers(dask_support.doubling, range(100), chunk=7)
-    assert sorted(outcomes) == list(range(100))
-    odd = {index: outcome.error for index, outcome in outcomes.items() if not outcome.ok}
-    assert sorted(odd) == [3, 5, 7, 9]
-    assert isinstance(odd[3], ValueError)
-    assert str(odd[3]) == "3 is refused"
-    assert isinstance(odd[5], RemoteError)
-    assert str(odd[5]) == "UnreadableError: 5 is refused"
-    assert isinstance(odd[7], RemoteError)
-    assert "Task cannot be sent from a worker" in str(odd[7])
-    assert "cancelled from within" in str(odd[9])
-    good = [outcome for outcome in outcomes.values() if outcome.ok]
-    assert all(outcome.value == 2 * outcome.index for outcome in good)
-    assert all(outcome.service >= 0.009 for outcome in good)
+def deadly(number):
+    """Kill each worker that has 2."""
+    if number == 2:
+        raise KilledWorker("key", SimpleNamespace(address="tcp://127.0.0.1:1"), 3)
+    return 10 * number
 
 
-def test_a_query_that_cannot_be_sent_fails_alone(answers):
-    """Those of its chunk are answered."""
-    queries = [1, threading.Lock(), 2]
-    outcomes = answers(dask_support.doubling, queries)
-    assert [outcomes[0].value, outcomes[2].value] == [2, 4]
-    assert isinstance(outcomes[1].error, TypeError)
+def ask(answer, *queries, start=5):
+    """Have workers answer a chunk; return the outcomes and the stand-in."""
+    scheduler = Scheduler(answer)
+
+    async def main():
+        return await DaskWorkers(scheduler, "host", 1, 2).ask(QueryChunk(start, list(queries)))
+
+    return simulate(main).value, scheduler
 
 
-def test_no_queries_have_no_outcomes(answers):
-    """And nothing is sent."""
-    assert answers(dask_support.doubling, []) == {}
+def test_what_kills_its_workers_fails_alone():
+    """The rest of its chunk is done query by query, under the same indexes."""
+    outcomes, scheduler = ask(deadly, 1, 2, 3)
+    assert [outcome.index for outcome in outcomes] == [5, 6, 7]
+    assert [outcome.value for outcome in outcomes] == [10, None, 30]
+    assert isinstance(outcomes[1].error, Unavailable)
+    assert str(outcomes[1].error).startswith("4 workers died")
+    assert scheduler.chunks == [[1, 2, 3], [1], [2], [3]]
+    assert scheduler.released == 4
 
 
-def test_a_function_of_a_notebook_will_do(answers):
-    """It need not be in a module that workers can import, nor have a name."""
-    factor = 5
+def test_a_scheduler_that_is_gone_is_not_asked_again():
+    """Each query of the chunk learns of it."""
 
-    @contextlib.asynccontextmanager
-    async def here():
+    def gone(number):
+        raise CancelledError
+
+    outcomes, scheduler = ask(gone, 1, 2)
+    assert [type(outcome.error) for outcome in outcomes] == [Unavailable, Unavailable]
+    assert len(scheduler.chunks) == 1
+
+
+def test_who_is_cancelled_gives_up_the_chunk():
+    """So that the worker learns of it."""
+
+    async def main():
+        scheduler = Scheduler(deadly)
+        task = asyncio.create_task(DaskWorkers(scheduler, "host", 1, 2).ask(QueryChunk(0, [1])))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled(), scheduler.released
+
+    assert simulate(main).value == (True, 1)
+
+
+def pipeline(log, *, failures=0, seconds=1.0):
+    """Return a factory whose pipeline takes a second, after so many failures to build it."""
+
+    @asynccontextmanager
+    async def make():
+        log.append("build")
+        if len(log) <= failures:
+            raise OSError("not yet")
+
         async def call(number):
-            return factor * number
+            log.append(number)
+            await asyncio.sleep(seconds)
+            return number
 
         yield call
+        log.append("close")
 
-    assert answers(lambda: here(), [3])[0].value == 15  # noqa: PLW0108 - a lambda is the point
-
-
-def test_a_runnable_will_do(answers):
-    """What a pipeline is, in the end."""
-    from langchain_core.runnables import RunnableLambda
-
-    @contextlib.asynccontextmanager
-    async def here():
-        yield RunnableLambda(dask_support.double)
-
-    assert answers(here, [4])[0].value == 8
+    return make
 
 
-def test_a_pipeline_is_opened_and_closed_once_in_each_worker(answers, tmp_path):
-    """However many chunks pass through it; closed by the task that opened it."""
-    answers(functools.partial(dask_support.doubling, tmp_path), range(10, 50), chunk=2)
-    opened = notes(tmp_path, "opened")
-    assert len(opened) == 2
-    assert [name.replace("closed", "opened") for name in notes(tmp_path, "closed")] == opened
+def values(parcels):
+    """Return what each query has for outcome."""
+    return [opened_answer(0, parcel) for parcel in parcels]
 
 
-def test_each_worker_keeps_to_its_concurrency_over_all_chunks(answers, tmp_path):
-    """Though it has two of them at a time."""
-    make = functools.partial(dask_support.counting, tmp_path)
-    answers(make, range(200), concurrency=5, chunk=4)
-    peaks = [max(map(int, file.read_text().split())) for file in tmp_path.iterdir()]
-    assert max(peaks) == 5
-
-
-def test_leaving_early_cancels_the_work_in_the_workers(address, tmp_path, eventually):
-    """While they stay open for more; the rest of an endless source is not read."""
-    read = itertools.count()
+def test_a_chunk_goes_before_the_next_which_fills_the_last_places():
+    """Five places, two chunks of eight: no place is empty before all have begun."""
+    log = []
 
     async def main():
-        make = functools.partial(dask_support.sleeping, tmp_path)
-        async with Workers(make, address=address, n=2, concurrency=2) as workers:
-            answers = workers.map(read)
-            waiting = asyncio.create_task(anext(answers))
-            await asyncio.to_thread(eventually, lambda: len(notes(tmp_path, "began")) >= 4)
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            assert waiting.cancelled()
-            began = len(notes(tmp_path, "began"))
-            await asyncio.to_thread(eventually, lambda: len(notes(tmp_path, "cancelled")) >= began)
+        host = PipelineHost(pipeline(log), 5, own=False)
+        await host.setup(None)
+        chunks = [packed_queries(list(range(start, start + 8))) for start in (0, 8)]
+        parcels = await asyncio.gather(*map(host.answer, "ab", chunks))
+        await host.teardown(None)
+        return values(parcels[0]), values(parcels[1])
 
-    asyncio.run(main())
-    assert next(read) == 12  # chunks of 2: four that are worked on, and one more for each worker
-
-
-def test_closing_cancels_a_map_that_nobody_ended(address, tmp_path, eventually):
-    """An object that stays in a variable, as in a notebook, holds nothing up."""
-
-    async def main():
-        make = functools.partial(dask_support.sleeping, tmp_path)
-        async with Workers(make, address=address, n=2, concurrency=1) as workers:
-            answers = workers.map(range(100))
-            waiting = asyncio.create_task(anext(answers))
-            await asyncio.to_thread(eventually, lambda: notes(tmp_path, "began"))
-        with pytest.raises(StopAsyncIteration):
-            await waiting
-        with pytest.raises(RuntimeError, match="not open"):
-            workers.map([1])
-
-    asyncio.run(main())
+    run = simulate(main)
+    assert log == ["build", *range(16), "close"]
+    assert run.seconds == 4
+    first, second = run.value
+    assert [outcome.wait for outcome in first] == [0] * 5 + [1] * 3
+    assert [outcome.wait for outcome in second] == [1] * 2 + [2] * 5 + [3]
+    assert {outcome.service for outcome in first + second} == {1}
 
 
-def test_a_pipeline_that_cannot_be_built_says_why_at_once(answers):
-    """As the error that it raised in the worker."""
-    with pytest.raises(ConnectionError, match="nobody is there") as caught:
-        answers(dask_support.failing, [1])
-    assert "raised in a worker that was to build <function failing" in caught.value.__notes__[0]
-
-
-def test_a_module_that_workers_lack_is_named(answers, tmp_path, monkeypatch):
-    """As on another machine, where the function of a module cannot be imported."""
-    (tmp_path / "only_here.py").write_text("def make():\n    pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Exception, match="No module named 'only_here'"):
-        answers(importlib.import_module("only_here").make, [1])
-
-
-def test_what_cannot_be_sent_to_a_worker_is_refused(answers):
-    """With what to do instead."""
-    client = threading.Lock()
-    with pytest.raises(TypeError, match=r"cannot be sent .*: build clients"):
-        answers(lambda: client, [1])
-
-
-def test_what_is_no_pipeline_is_refused(answers):
-    """Neither what cannot be entered, nor what cannot be called."""
-    with pytest.raises(TypeError, match="context manager"):
-        answers(lambda: 1, [1])
-    with pytest.raises(TypeError, match="what make_pipeline gives=1 is neither"):
-        answers(lambda: contextlib.nullcontext(1), [1])
-    with pytest.raises(TypeError, match="make_pipeline=1 is not a function"):
-        Workers(1)
-
-
-def test_too_few_workers_are_not_waited_for_for_ever(address):
-    """Nor is a scheduler that is not there."""
-
-    async def main(**options):
-        async with Workers(dask_support.doubling, **options):
-            pass
-
-    with pytest.raises(Unavailable, match=r"fewer than n=3 workers after 0\.2 s: start some"):
-        asyncio.run(main(address=address, n=3, patience=0.2))
-    with pytest.raises(Unavailable, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
-        asyncio.run(main(address="tcp://127.0.0.1:9", patience=0.2))
-
-
-def test_misuse_is_refused_with_a_way_out(address):
-    """Opened twice, not opened, one query for many, in virtual time."""
-    workers = Workers(dask_support.doubling, address=address)
-    with pytest.raises(RuntimeError, match="use them inside"):
-        workers.map([1])
+def test_a_pipeline_that_could_not_be_built_is_built_again():
+    """By the next chunk; those before have the reason for outcome."""
+    log = []
 
     async def main():
-        async with workers:
-            with pytest.raises(RuntimeError, match="open already"):
-                await workers.__aenter__()
-            with pytest.raises(TypeError, match="put it into a list"):
-                workers.map("one")
-            with pytest.raises(TypeError, match="not iterable"):
-                workers.map(1)
-            assert len(await workers.pids()) == 2
-            assert "open" in repr(workers)
+        host = PipelineHost(pipeline(log, failures=2), 5, own=False)
+        with pytest.raises(OSError, match="not yet"):
+            await host.setup(None)
+        before = values(await host.answer("a", packed_queries([1, 2])))
+        after = values(await host.answer("b", packed_queries([1, 2])))
+        await host.teardown(None)
+        return before, after
 
-    asyncio.run(main())
-    assert "closed" in repr(workers)
-    with pytest.raises(RuntimeError, match="virtual time"):
-        simulate(workers.__aenter__)
-
-
-@pytest.mark.parametrize("name", ["n", "concurrency", "chunk", "patience"])
-def test_numbers_out_of_range_are_refused(name):
-    """By name, before anything starts."""
-    with pytest.raises(ValueError, match=f"{name}=0"):
-        Workers(dask_support.doubling, **{name: 0})
+    before, after = simulate(main).value
+    assert [str(outcome.error) for outcome in before] == [
+        "the pipeline cannot be built in a worker (OSError: not yet)"
+    ] * 2
+    assert [outcome.value for outcome in after] == [1, 2]
+    assert log == ["build", "build", "build", 1, 2, "close"]
 
 
-def test_few_queries_are_shared_out():
-    """A chunk is no larger than what gives every worker its part."""
-    sized = Workers(dask_support.doubling, concurrency=50)
-    assert [sized._size(range(count), 4) for count in (0, 1, 10, 199, 201)] == [1, 1, 3, 50, 50]
-    assert sized._size(iter(()), 4) == 50
-    assert Workers(dask_support.doubling, chunk=9)._size(range(4), 4) == 9
+@pytest.mark.parametrize(
+    ("start", "finish", "stopped"),
+    [("executing", "released", True), ("executing", "memory", False), ("ready", "released", False)],
+)
+def test_a_chunk_that_nobody_wants_is_stopped(start, finish, stopped):
+    """It is to be done again should somebody want it after all; others go on."""
+
+    async def main():
+        host = PipelineHost(pipeline([]), 5, own=False)
+        await host.setup(None)
+        chunk = asyncio.create_task(host.answer("a", packed_queries([1])))
+        other = asyncio.create_task(host.answer("b", packed_queries([1])))
+        await asyncio.sleep(0.5)
+        host.transition("a", start, finish, stimulus_id="x")
+        host.transition("c", start, finish)
+        await asyncio.wait([chunk, other])
+        await host.teardown(None)
+        return chunk.exception(), values(other.result())[0].value
+
+    error, value = simulate(main).value
+    assert isinstance(error, Reschedule) == stopped
+    assert value == 1
+
+
+def test_a_pipeline_closes_after_what_passes_through_it():
+    """Which is stopped first."""
+    log = []
+
+    async def main():
+        host = PipelineHost(pipeline(log, seconds=100), 5, own=False)
+        await host.setup(None)
+        chunk = asyncio.create_task(host.answer("a", packed_queries([1])))
+        await asyncio.sleep(1)
+        await host.teardown(None)
+        await asyncio.wait([chunk])
+        return chunk.exception()
+
+    run = simulate(main)
+    assert isinstance(run.value, Reschedule)
+    assert (log, run.seconds) == (["build", 1, "close"], 1)
+
+
+def test_errors_of_the_tree_travel_whole():
+    """With what they say about coming back."""
+    sent = Outcome(0, None, RateLimited("slow down", retry_after=2.5), 0.25, 0.5, 3)
+    outcome = opened_answer(7, packed_answer(sent))
+    assert (outcome.index, outcome.wait, outcome.service, outcome.attempts) == (7, 0.25, 0.5, 3)
+    assert (str(outcome.error), outcome.error.retry_after) == ("slow down", 2.5)
+
+
+def test_an_answer_that_cannot_be_read_is_an_outcome():
+    """Such as one of a class that is not known here."""
+    parcel = pickle.dumps(Outcome(0, Ellipsis)).replace(b"Ellipsis", b"Elliptic")
+    outcome = opened_answer(7, parcel)
+    assert isinstance(outcome.error, RemoteError)
+    assert "the answer to query 7 cannot be read here: AttributeError" in str(outcome.error)
+
+
+def test_queries_are_cut_in_order_and_none_is_lost():
+    """The last chunk is what is left; nothing is read before it is needed."""
+    read = iter(range(10))
+    chunks = cut(read, 4)
+    assert next(chunks) == QueryChunk(0, [0, 1, 2, 3])
+    assert next(read) == 4
+    assert list(chunks) == [QueryChunk(4, [5, 6, 7, 8]), QueryChunk(8, [9])]
+    assert list(QueryChunk(8, ["a", "b"]).singly()) == [QueryChunk(8, ["a"]), QueryChunk(9, ["b"])]
+
+
+def test_what_must_end_does_so_before_a_cancellation_goes_on():
+    """Also a second one."""
+
+    async def main():
+        done = []
+
+        async def work():
+            await asyncio.sleep(10)
+            done.append(True)
+
+        task = asyncio.create_task(undisturbed(work()))
+        for _ in range(2):
+            await asyncio.sleep(1)
+            task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled(), done
+
+    run = simulate(main)
+    assert run.value == (True, [True])
+    assert run.seconds == 10

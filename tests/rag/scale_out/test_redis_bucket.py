@@ -12,7 +12,7 @@ from scale_support import eventually, excess, fill
 
 from course_lib.errors import Unavailable
 from course_lib.lab.simulation import simulate
-from course_lib.rag.scale_out import RedisTokenBucket, redis_desk
+from course_lib.rag.scale_out import RedisTokenBucket, redis_bucket
 from course_lib.rag.scale_out.redis_link import RedisLink
 
 KEY = "course:bucket:shared"
@@ -78,7 +78,7 @@ def test_who_does_not_wait_does_not_overtake(bucket):
         answers = [await bucket.aacquire(blocking=False), bucket.acquire(blocking=False)]
         answers.append(await bucket.aacquire(blocking=False))
         heavy = asyncio.create_task(bucket.aacquire(weight=2))
-        await until(lambda: bucket._desk._place.weight)
+        await until(lambda: bucket._queue._place.weight)
         answers.append(bucket.acquire(blocking=False))
         heavy.cancel()
         await asyncio.gather(heavy, return_exceptions=True)
@@ -107,7 +107,7 @@ def test_who_is_cancelled_behind_others_costs_nothing(bucket):
 
     async def main():
         tasks = [asyncio.create_task(bucket.aacquire()) for _ in range(41)]
-        await until(lambda: bucket._desk._place.weight)
+        await until(lambda: bucket._queue._place.weight)
         for number, task in enumerate(tasks[1:]):
             if number % 4 != 3:
                 task.cancel()
@@ -129,12 +129,12 @@ def test_a_place_that_nobody_takes_over_is_given_back(bucket, client):
         task = asyncio.create_task(bucket.aacquire())
         assert await task
         task = asyncio.create_task(bucket.aacquire())
-        await until(lambda: bucket._desk._place.weight)
+        await until(lambda: bucket._queue._place.weight)
         assert line_of(client) > before + 15
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await until(lambda: not bucket._desk._place.weight)
+        await until(lambda: not bucket._queue._place.weight)
 
     asyncio.run(main())
     eventually(lambda: line_of(client) < 10.1)
@@ -145,7 +145,7 @@ def test_tokens_granted_to_somebody_who_has_just_left_are_given_back(bucket, cli
     """The answer comes after the cancellation."""
     bucket = bucket(rate=0.1, capacity=2)
     asked, go = threading.Event(), threading.Event()
-    ask = bucket._desk._ask
+    ask = bucket._queue._ask
 
     def slow(*arguments, **options):
         answer = ask(*arguments, **options)
@@ -153,7 +153,7 @@ def test_tokens_granted_to_somebody_who_has_just_left_are_given_back(bucket, cli
         go.wait(60)
         return answer
 
-    bucket._desk._ask = slow
+    bucket._queue._ask = slow
 
     async def main():
         task = asyncio.create_task(bucket.aacquire(weight=2))
@@ -162,7 +162,7 @@ def test_tokens_granted_to_somebody_who_has_just_left_are_given_back(bucket, cli
         with suppress(asyncio.CancelledError):
             await task
         go.set()
-        await until(lambda: not bucket._desk._back)
+        await until(lambda: not bucket._queue._back)
 
     asyncio.run(main())
     eventually(lambda: float(client.hget(KEY, "spent")) < 0.5)
@@ -214,12 +214,12 @@ def test_threads_and_event_loops_share_it(bucket):
 def test_its_thread_ends_when_nobody_has_asked_for_a_while(bucket, monkeypatch):
     """And another is started when somebody does; `close` does not wait for that."""
     bucket = bucket(rate=1000)
-    monkeypatch.setattr(redis_desk, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(redis_bucket, "IDLE_SECONDS", 0.05)
     assert bucket.acquire()
-    eventually(lambda: bucket._desk._thread is None)
-    monkeypatch.setattr(redis_desk, "IDLE_SECONDS", 60)
+    eventually(lambda: bucket._queue._thread is None)
+    monkeypatch.setattr(redis_bucket, "IDLE_SECONDS", 60)
     assert bucket.acquire()
-    thread = bucket._desk._thread
+    thread = bucket._queue._thread
     bucket.close()
     assert not thread.is_alive()
     assert bucket.acquire()

@@ -9,7 +9,7 @@ import pytest
 from scale_support import eventually, fill
 
 from course_lib.errors import Unavailable
-from course_lib.rag.scale_out import RedisTokenBucket, redis_desk
+from course_lib.rag.scale_out import RedisTokenBucket, redis_bucket
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -80,11 +80,11 @@ def test_open_it_lets_everybody_through_and_counts_them(bucket, own_server):
     bucket = bucket(on_failure="open")
     waiting = threading.Thread(target=bucket.acquire)
     waiting.start()
-    eventually(lambda: bucket._desk._place.weight)
+    eventually(lambda: bucket._queue._place.weight)
     own_server.stop()
-    bucket._desk._resume = 0  # as if its time had come
-    with bucket._desk._changed:
-        bucket._desk._changed.notify()
+    bucket._queue._resume = 0  # as if its time had come
+    with bucket._queue._changed:
+        bucket._queue._changed.notify()
     waiting.join()
     assert all(bucket.acquire(blocking=blocking) for blocking in (True, False) * 10)
     assert bucket.statistics().unlimited == 21
@@ -119,7 +119,7 @@ def again(bucket, answers):
 
 def test_cancelled_while_redis_is_away_leaves_nothing(bucket, own_server, monkeypatch):
     """No place, no caller, no thread."""
-    monkeypatch.setattr(redis_desk, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(redis_bucket, "IDLE_SECONDS", 0.05)
     bucket = bucket(patience=60)
     own_server.stop()
 
@@ -133,7 +133,7 @@ def test_cancelled_while_redis_is_away_leaves_nothing(bucket, own_server, monkey
     asyncio.run(main())
     seen = bucket.statistics()
     assert (seen.waiting, seen.cancelled, seen.failed) == (0, 3, 0)
-    eventually(lambda: bucket._desk._thread is None)
+    eventually(lambda: bucket._queue._thread is None)
 
 
 def test_an_error_that_is_no_outage_reaches_everybody_who_waits(bucket):
@@ -143,7 +143,7 @@ def test_an_error_that_is_no_outage_reaches_everybody_who_waits(bucket):
     def broken(*arguments, **options):
         raise ZeroDivisionError
 
-    bucket._desk._ask = broken
+    bucket._queue._ask = broken
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             bucket.acquire()

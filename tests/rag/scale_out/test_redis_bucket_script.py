@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scale_support import excess
 
-from course_lib.rag.scale_out.redis_bucket import TEXT
-from course_lib.rag.scale_out.redis_desk_parts import NOTHING, Stake
+from course_lib.rag.scale_out.redis_bucket import NOTHING, TEXT, Stake
 from course_lib.rag.scale_out.redis_link import Script
 
 HAIR = 2e-6  # seconds: the server counts microseconds
