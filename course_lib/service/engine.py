@@ -16,8 +16,15 @@ from http import HTTPStatus
 
 from course_lib.service.behaviour import Behaviour
 from course_lib.service.ledger import KEPT_CALLS, NO_ANSWER, Ledger, Recorder, Visit
-from course_lib.service.limits import Bucket
-from course_lib.service.station import Dropped, Failed, Rejected, Station, TooLarge, work
+from course_lib.service.limits import (
+    Bucket,
+    Dropped,
+    Failed,
+    Rejected,
+    Station,
+    TooLarge,
+    work,
+)
 from course_lib.service.streams import Streams
 
 __all__ = ["STATUSES", "Dropped", "Engine", "Failed", "Rejected", "TooLarge", "Turn"]

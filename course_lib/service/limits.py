@@ -4,12 +4,17 @@ import asyncio
 import math
 from collections import OrderedDict
 
-from course_lib.service.behaviour import Capacity, RateLimit, TokenLimit
+from course_lib.service.behaviour import Behaviour, Capacity, RateLimit, TokenLimit
+from course_lib.service.faults import Fault
+from course_lib.service.streams import Streams
 
-__all__ = ["Bucket", "Slots"]
+__all__ = ["Bucket", "Dropped", "Failed", "Rejected", "Slots", "Station", "TooLarge", "work"]
 
 EARLY = 1e-6
 """Seconds that one may come early: clocks round, and who waits exactly as told is to be let in."""
+
+SHORTEST = 0.001
+"""Seconds to come back after, where the work takes none and yet the queue is full."""
 
 
 class Bucket:
@@ -114,3 +119,127 @@ def _size(capacity: Capacity | None) -> tuple[float, float]:
     if capacity is None:
         return math.inf, math.inf
     return capacity.slots, math.inf if capacity.queue is None else capacity.queue
+
+
+class Rejected(Exception):  # noqa: N818 - the names are what happens to the request
+    """The rate limit, or a full queue, refused the request (429).
+
+    Attributes:
+        retry_after: Seconds until a request would be let in, above 0.
+    """
+
+    def __init__(self, retry_after: float, *, what: str = "requests") -> None:
+        super().__init__(f"too many {what}: try again in {retry_after:.3f} s")
+        self.retry_after = retry_after
+
+
+class TooLarge(Exception):  # noqa: N818
+    """The request wants more tokens than the limit can ever hold (400): waiting will not help."""
+
+
+class Failed(Exception):  # noqa: N818
+    """The request went wrong (500), as `Faults.error` asks for."""
+
+
+class Dropped(Exception):  # noqa: N818
+    """The connection is to be cut without an answer, as `Faults.drop` asks for."""
+
+
+class Station:
+    """What the endpoints that share a behaviour share: buckets, slots, draws, writing speed.
+
+    Args:
+        behaviour: What it does; may be set anew while it runs.
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+        self.slots = Slots(behaviour.capacity)
+        self.streams = Streams(behaviour.generation)
+        self.restart()
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """What it does. Only a part that changed starts afresh."""
+        return self._behaviour
+
+    @behaviour.setter
+    def behaviour(self, new: Behaviour) -> None:
+        old, self._behaviour = self._behaviour, new
+        if new.latency != old.latency:
+            self._seconds = new.latency.sampler()
+        if new.rate_limit != old.rate_limit:
+            self._bucket = Bucket(new.rate_limit)
+        if new.token_limit != old.token_limit:
+            self._tokens = Bucket(new.token_limit)
+        if new.faults != old.faults:
+            self._faults = new.faults.sampler() if new.faults else None
+        if new.generation != old.generation:  # answers under way go on as they began
+            self.streams = Streams(new.generation)
+        self.slots.resize(new.capacity)
+
+    def restart(self) -> None:
+        """Fill the buckets and restart the draws; who holds a slot or queues for one stays."""
+        behaviour = self._behaviour
+        self._seconds = behaviour.latency.sampler()
+        self._bucket = Bucket(behaviour.rate_limit)
+        self._tokens = Bucket(behaviour.token_limit)
+        self._faults = behaviour.faults.sampler() if behaviour.faults else None
+
+    def pass_limits(self, now: float, tokens: int) -> Bucket:
+        """Let a request in.
+
+        Args:
+            now: Seconds on the engine's clock.
+            tokens: Tokens that it may need, at most.
+
+        Returns:
+            The bucket that its tokens came from: what it does not use goes back there.
+
+        Raises:
+            Rejected: The queue is full, or a rate is used up; nothing was taken.
+            TooLarge: The limit on tokens is smaller than what it needs.
+        """
+        self._check_size(tokens)
+        if self.slots.full:
+            raise Rejected(self._usual_time() or SHORTEST)
+        if retry_after := self._tokens.wait(now, tokens):
+            raise Rejected(max(retry_after, self._bucket.wait(now)), what="tokens")
+        if retry_after := self._bucket.take(now):
+            raise Rejected(retry_after)
+        self._tokens.take(now, tokens)
+        return self._tokens
+
+    def _usual_time(self) -> float:
+        """Return the seconds after which somebody will typically have left, at the least."""
+        generation = self._behaviour.generation
+        return self._behaviour.latency.p50 + (generation.first_token if generation else 0)
+
+    def _check_size(self, tokens: int) -> None:
+        limit = self._behaviour.token_limit
+        if limit and tokens > limit.tokens_per_minute:
+            raise TooLarge(
+                f"the request may need {tokens} tokens: more than the {limit.tokens_per_minute} "
+                "that are allowed a minute; send less"
+            )
+
+    def draw(self) -> tuple[float, Fault | None]:
+        """Return the next request's latency in seconds, and what goes wrong with it."""
+        return next(self._seconds), next(self._faults) if self._faults else None
+
+
+async def work(seconds: float, fault: Fault | None) -> None:
+    """Take the time of one request, and go wrong as drawn.
+
+    Raises:
+        Failed: The fault is an error.
+        Dropped: The fault is a cut connection.
+    """
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+    if fault == "error":
+        raise Failed("the provider failed: try again")
+    if fault == "drop":
+        raise Dropped
+    if fault == "hang":
+        await asyncio.get_running_loop().create_future()
