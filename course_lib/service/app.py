@@ -12,7 +12,7 @@ from course_lib.service.knowledge.lexical import LexicalIndex
 from course_lib.service.ledger import KEPT_CALLS
 from course_lib.service.metrics import exposition
 from course_lib.service.model_endpoints import ModelEndpoints
-from course_lib.service.server import Endpoint, make_server, number
+from course_lib.service.server import Endpoint, connection_number, make_server
 from course_lib.service.wire import (
     LARGEST_BODY,
     LONGEST_QUERY,
@@ -93,12 +93,12 @@ class App:
         """Take down what was refused for what it says: it was seen, and costs no limit."""
         if request.path in ENDPOINTS:
             query = request.query.get("q", "")[:LONGEST_QUERY]
-            self.engine.refuse(request.path, query, problem.status, number(request))
+            self.engine.refuse(request.path, query, problem.status, connection_number(request))
 
     async def search(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /search?q=&k=`: the passages that share words with the query, best first."""
         query, k = search_request(request.query)
-        async with self.engine.admit("/search", query, number(request)):
+        async with self.engine.admit("/search", query, connection_number(request)):
             found = self.index.search(query, k)
             results = [
                 {

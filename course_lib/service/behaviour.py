@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from course_lib.service.faults import Faults
 from course_lib.service.generation import Generation, TokenLimit
 from course_lib.service.latency import Latency
-from course_lib.service.values import Value, number, whole
+from course_lib.service.values import Value, require_number, require_whole
 
 __all__ = [
     "ENDPOINTS",
@@ -71,8 +71,8 @@ class RateLimit(Value):
     burst: int
 
     def __post_init__(self) -> None:
-        number("rate", self.rate, above=0)
-        whole("burst", self.burst, least=1)
+        require_number("rate", self.rate, above=0)
+        require_whole("burst", self.burst, least=1)
 
     @classmethod
     def per_minute(cls, requests: int) -> Self:
@@ -81,7 +81,7 @@ class RateLimit(Value):
         Args:
             requests: Requests a minute in the long run, at least 1.
         """
-        whole("requests", requests, least=1)
+        require_whole("requests", requests, least=1)
         return cls(rate=requests / 60, burst=requests)
 
 
@@ -98,9 +98,9 @@ class Capacity(Value):
     queue: int | None = None
 
     def __post_init__(self) -> None:
-        whole("slots", self.slots, least=1)
+        require_whole("slots", self.slots, least=1)
         if self.queue is not None:
-            whole("queue", self.queue, least=0)
+            require_whole("queue", self.queue, least=0)
 
 
 PARTS: Final[dict[str, type[Value]]] = {

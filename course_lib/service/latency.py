@@ -8,7 +8,7 @@ from itertools import islice, repeat
 from statistics import NormalDist
 from typing import Self
 
-from course_lib.service.values import Value, number, whole
+from course_lib.service.values import Value, require_number, require_whole
 
 __all__ = ["Latency"]
 
@@ -41,14 +41,14 @@ class Latency(Value):
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}: give one of {', '.join(KINDS)}")
-        whole("seed", self.seed, least=0)
+        require_whole("seed", self.seed, least=0)
         if self.kind == "constant":
-            number("seconds", self.p50)
+            require_number("seconds", self.p50)
             if self.p99 != self.p50:
                 raise ValueError(f"p99={self.p99!r}: a constant latency has p99 equal to p50")
         else:
-            number("p50", self.p50, above=0)
-            number("p99", self.p99, above=self.p50)
+            require_number("p50", self.p50, above=0)
+            require_number("p99", self.p99, above=self.p50)
 
     @classmethod
     def constant(cls, seconds: float) -> Self:

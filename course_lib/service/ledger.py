@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from course_lib.service.behaviour import check_path
 
-__all__ = ["NO_ANSWER", "Call", "Ledger", "Recorder", "Visit"]
+__all__ = ["NO_ANSWER", "Call", "Ledger", "OpenCall", "Recorder"]
 
 NO_ANSWER = 0
 """Status of a call that got no answer: dropped, hung, or the client left."""
@@ -116,11 +116,11 @@ class Recorder:
         self._timer = timer
         self._book = _Book()
 
-    def arrive(self, path: str, query: str, connection: int) -> "Visit":
-        """Note that a request has come; the visit that is returned follows it to its end."""
-        visit = Visit(self._book, self._timer, path, query, connection)
-        visit.arrive()
-        return visit
+    def arrive(self, path: str, query: str, connection: int) -> "OpenCall":
+        """Note that a request has come; the call that is returned follows it to its end."""
+        call = OpenCall(self._book, self._timer, path, query, connection)
+        call.arrive()
+        return call
 
     def ledger(self, *, last: int = KEPT_CALLS) -> Ledger:
         """Return a snapshot.
@@ -203,7 +203,7 @@ class _Tally:
         return counts | {"connections": len(self.connections)}
 
 
-class Visit:
+class OpenCall:
     """One request on its way through the provider.
 
     Attributes:

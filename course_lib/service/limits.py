@@ -8,7 +8,16 @@ from course_lib.service.behaviour import Behaviour, Capacity, RateLimit, TokenLi
 from course_lib.service.faults import Fault
 from course_lib.service.streams import Streams
 
-__all__ = ["Bucket", "Dropped", "Failed", "Rejected", "Slots", "Station", "TooLarge", "work"]
+__all__ = [
+    "Dropped",
+    "Failed",
+    "FifoSemaphore",
+    "Limits",
+    "RefusingBucket",
+    "Rejected",
+    "TooLarge",
+    "work",
+]
 
 EARLY = 1e-6
 """Seconds that one may come early: clocks round, and who waits exactly as told is to be let in."""
@@ -17,7 +26,7 @@ SHORTEST = 0.001
 """Seconds to come back after, where the work takes none and yet the queue is full."""
 
 
-class Bucket:
+class RefusingBucket:
     """A token bucket that never waits: it lets in, or says when to come back.
 
     Args:
@@ -56,7 +65,7 @@ class Bucket:
         self._tokens += amount
 
 
-class Slots:
+class FifoSemaphore:
     """A FIFO semaphore whose size may change while it is in use.
 
     While anybody waits, every slot is taken: each release and each growth hands slots to those
@@ -86,20 +95,20 @@ class Slots:
         if self._busy < self._limit:
             self._busy += 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = None
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = None
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            self._withdraw(turn)
+            self._withdraw(waiter)
             raise
 
     async def __aexit__(self, *_: object) -> None:
         self._release()
 
-    def _withdraw(self, turn: asyncio.Future[None]) -> None:
-        self._waiting.pop(turn, None)
-        if not turn.cancelled():  # it had been given its slot, and was cancelled before it woke
+    def _withdraw(self, waiter: asyncio.Future[None]) -> None:
+        self._waiting.pop(waiter, None)
+        if not waiter.cancelled():  # it had been given its slot, and was cancelled before it woke
             self._release()
 
     def _release(self) -> None:
@@ -108,10 +117,10 @@ class Slots:
 
     def _hand_out(self) -> None:
         while self._waiting and self._busy < self._limit:
-            turn, _ = self._waiting.popitem(last=False)
-            if not turn.done():
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
                 self._busy += 1
-                turn.set_result(None)
+                waiter.set_result(None)
 
 
 def _size(capacity: Capacity | None) -> tuple[float, float]:
@@ -145,7 +154,7 @@ class Dropped(Exception):  # noqa: N818
     """The connection is to be cut without an answer, as `Faults.drop` asks for."""
 
 
-class Station:
+class Limits:
     """What the endpoints that share a behaviour share: buckets, slots, draws, writing speed.
 
     Args:
@@ -154,7 +163,7 @@ class Station:
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
-        self.slots = Slots(behaviour.capacity)
+        self.slots = FifoSemaphore(behaviour.capacity)
         self.streams = Streams(behaviour.generation)
         self.restart()
 
@@ -169,9 +178,9 @@ class Station:
         if new.latency != old.latency:
             self._seconds = new.latency.sampler()
         if new.rate_limit != old.rate_limit:
-            self._bucket = Bucket(new.rate_limit)
+            self._bucket = RefusingBucket(new.rate_limit)
         if new.token_limit != old.token_limit:
-            self._tokens = Bucket(new.token_limit)
+            self._tokens = RefusingBucket(new.token_limit)
         if new.faults != old.faults:
             self._faults = new.faults.sampler() if new.faults else None
         if new.generation != old.generation:  # answers under way go on as they began
@@ -182,11 +191,11 @@ class Station:
         """Fill the buckets and restart the draws; who holds a slot or queues for one stays."""
         behaviour = self._behaviour
         self._seconds = behaviour.latency.sampler()
-        self._bucket = Bucket(behaviour.rate_limit)
-        self._tokens = Bucket(behaviour.token_limit)
+        self._bucket = RefusingBucket(behaviour.rate_limit)
+        self._tokens = RefusingBucket(behaviour.token_limit)
         self._faults = behaviour.faults.sampler() if behaviour.faults else None
 
-    def pass_limits(self, now: float, tokens: int) -> Bucket:
+    def pass_limits(self, now: float, tokens: int) -> RefusingBucket:
         """Let a request in.
 
         Args:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from course_lib.service import model_replies as replies
-from course_lib.service.engine import Engine, Turn
+from course_lib.service.engine import Admitted, Engine
 from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.encoders import Encoder
 from course_lib.service.knowledge.model import ModelError
@@ -17,7 +17,7 @@ from course_lib.service.model_requests import (
     embedding_request,
     rerank_request,
 )
-from course_lib.service.server import Endpoint, number
+from course_lib.service.server import Endpoint, connection_number
 from course_lib.service.streams import Stream
 from course_lib.service.wire import LONGEST_QUERY, Problem, answer, json_answer
 
@@ -58,10 +58,10 @@ class ModelEndpoints:
             raise Problem(HTTPStatus.BAD_REQUEST, message)
         query = "\n".join(asked.texts)[:LONGEST_QUERY]
         async with self.engine.admit(
-            request.path, query, number(request), tokens=asked.tokens
-        ) as turn:
+            request.path, query, connection_number(request), tokens=asked.tokens
+        ) as admitted:
             vectors = await self.embedder.embed(asked.texts)
-            turn.spend(asked.tokens)
+            admitted.spend(asked.tokens)
             return json_answer(await replies.embeddings(asked, encoder.name, vectors))
 
     async def rerank(self, request: web.BaseRequest, body: bytes) -> web.Response:
@@ -73,9 +73,9 @@ class ModelEndpoints:
         """
         asked, encoder = rerank_request(body), await self._model()
         query = asked.query[:LONGEST_QUERY]
-        async with self.engine.admit(request.path, query, number(request)) as turn:
+        async with self.engine.admit(request.path, query, connection_number(request)) as admitted:
             vectors = await self.embedder.embed([asked.query, *asked.documents])
-            turn.spend(asked.tokens)
+            admitted.spend(asked.tokens)
             likeness = vectors[1:] @ vectors[0]
             return answer(replies.ranking(likeness, asked.top_n, encoder.name, asked.tokens))
 
@@ -91,21 +91,21 @@ class ModelEndpoints:
         async with self.engine.admit(
             request.path,
             task.question[:LONGEST_QUERY],
-            number(request),
+            connection_number(request),
             tokens=asked.tokens + asked.most,
-        ) as turn:
-            turn.spend(asked.tokens)
-            with turn.streams.stream() as stream:  # reading is part of the time to first token
-                reply = replies.Reply(asked, await read(task, self.embedder))
+        ) as admitted:
+            admitted.spend(asked.tokens)
+            with admitted.streams.stream() as stream:  # reading is part of the time to first token
+                completion = replies.Completion(asked, await read(task, self.embedder))
                 if asked.stream:
-                    return await _write(request, asked, reply, stream, turn)
-                await stream.until(max(1, len(reply.tokens)))
-                turn.spend(asked.tokens + len(reply.tokens))
-                return answer(reply.whole())
+                    return await _write(request, asked, completion, stream, admitted)
+                await stream.until(max(1, len(completion.tokens)))
+                admitted.spend(asked.tokens + len(completion.tokens))
+                return answer(completion.whole())
 
     async def models(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /v1/models`: the names that answers carry, and what is behind them."""
-        async with self.engine.admit(request.path, "", number(request)):
+        async with self.engine.admit(request.path, "", connection_number(request)):
             try:
                 return answer(replies.models(await self.embedder.model(), ""))
             except ModelError as error:
@@ -122,20 +122,20 @@ class ModelEndpoints:
 async def _write(
     request: web.BaseRequest,
     asked: ChatRequest,
-    reply: replies.Reply,
+    completion: replies.Completion,
     stream: Stream,
-    turn: Turn,
+    admitted: Admitted,
 ) -> web.StreamResponse:
     """Send tokens as they come; several in one event where the loop was late."""
     response = web.StreamResponse(headers=EVENTS)
-    total = len(reply.tokens)
+    total = len(completion.tokens)
     written = min(total, await stream.until(1))
     await response.prepare(request)
-    await response.write(reply.piece(0, written))
+    await response.write(completion.piece(0, written))
     while written < total:
-        turn.spend(asked.tokens + written)
+        admitted.spend(asked.tokens + written)
         start, written = written, min(total, await stream.until(written + 1))
-        await response.write(reply.piece(start, written))
-    turn.spend(asked.tokens + written)
-    await response.write_eof(reply.end())
+        await response.write(completion.piece(start, written))
+    admitted.spend(asked.tokens + written)
+    await response.write_eof(completion.end())
     return response

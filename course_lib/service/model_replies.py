@@ -17,7 +17,7 @@ from course_lib.service.knowledge.encoders import Encoder
 from course_lib.service.knowledge.tokens import pieces
 from course_lib.service.model_requests import ChatRequest, EmbeddingRequest
 
-__all__ = ["CHAT_MODEL", "DONE", "Reply", "embeddings", "event", "models", "ranking"]
+__all__ = ["CHAT_MODEL", "DONE", "Completion", "embeddings", "event", "models", "ranking"]
 
 CHAT_MODEL: Final = "stand-in-reader"
 """Name of the chat model: it stands in for a language model, and says so."""
@@ -92,7 +92,7 @@ def _usage(prompt: int, completion: int | None = None) -> dict[str, int]:
     return usage if completion is None else usage | {"completion_tokens": completion}
 
 
-class Reply:
+class Completion:
     """The answer to a chat, whole or in pieces.
 
     Args:

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from course_lib.service.wire import error_answer
 
-__all__ = ["Connection", "Endpoint", "Handler", "make_server", "number"]
+__all__ = ["Connection", "Endpoint", "Handler", "connection_number", "make_server"]
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Endpoint = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
@@ -50,7 +50,7 @@ class Connection(web.RequestHandler):
         return response
 
 
-def number(request: web.BaseRequest) -> int:
+def connection_number(request: web.BaseRequest) -> int:
     """Return the number of the connection that carries a request."""
     return cast("Connection", request.protocol).number
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict
 from typing import Any, ClassVar, Self
 
-__all__ = ["LAST_PORT", "Value", "number", "whole"]
+__all__ = ["LAST_PORT", "Value", "require_number", "require_whole"]
 
 LAST_PORT = 65_535
 """The highest number that a TCP port can have."""
@@ -49,7 +49,9 @@ def _required(cls: type[Value]) -> list[str]:
     return [field.name for field in fields if field.default is MISSING]
 
 
-def number(name: str, value: Any, *, above: float | None = None, most: float = math.inf) -> None:
+def require_number(
+    name: str, value: Any, *, above: float | None = None, most: float = math.inf
+) -> None:
     """Refuse what is not a finite number, at least 0 (or `above` a bound) and at most `most`.
 
     Raises:
@@ -63,7 +65,7 @@ def number(name: str, value: Any, *, above: float | None = None, most: float = m
         raise ValueError(f"{name}={value!r}: give a number {bound}")
 
 
-def whole(name: str, value: Any, *, least: int) -> None:
+def require_whole(name: str, value: Any, *, least: int) -> None:
     """Refuse what is not a whole number of at least `least`.
 
     Raises:
