@@ -17,6 +17,7 @@ from http import HTTPStatus
 from course_lib.service.behaviour import Behaviour
 from course_lib.service.ledger import KEPT_CALLS, NO_ANSWER, Ledger, OpenCall, Recorder
 from course_lib.service.limits import (
+    Allowance,
     Dropped,
     Failed,
     Limits,
@@ -109,6 +110,10 @@ class Engine:
         self.recorder.reset()
         for limits in (self._shared, *self._own.values()):
             limits.restart()
+
+    def allowances(self, path: str) -> dict[str, Allowance]:
+        """Return what is left of each limit that a path has, by what it counts."""
+        return self._own.get(path, self._shared).allowances(self._timer())
 
     def refuse(self, path: str, query: str, status: HTTPStatus, connection: int = 0) -> None:
         """Record a request that is refused at once for what it says; it costs no limit."""

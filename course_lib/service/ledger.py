@@ -1,9 +1,11 @@
 """What the provider saw: the record that notebooks hold their claims against."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Self
 
 from course_lib.service.behaviour import check_path
@@ -89,8 +91,12 @@ class Ledger:
     def to_dict(self) -> dict[str, Any]:
         """Return the ledger as a JSON object; a call is a list in the order of its fields."""
         data = {each.name: getattr(self, each.name) for each in fields(self)}
-        data["calls"] = [tuple(getattr(call, name) for name in CALL) for call in self.calls]
+        data["calls"] = list(self.rows())
         return data
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield each call as a list in the order of its fields."""
+        return map(attrgetter(*CALL), self.calls)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -160,8 +166,9 @@ class _Book:
 
     def ledger(self, last: int) -> Ledger:
         skipped = max(0, len(self.calls) - last)
+        calls = tuple(islice(self.calls, skipped, None))
         paths = {path: tally.counts() for path, tally in self.paths.items()}
-        return Ledger(tuple(self.calls)[skipped:], **self.all.counts(), paths=paths)
+        return Ledger(calls, **self.all.counts(), paths=paths)
 
 
 class _Tally:

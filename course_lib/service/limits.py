@@ -3,12 +3,14 @@
 import asyncio
 import math
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from course_lib.service.behaviour import Behaviour, Capacity, RateLimit, TokenLimit
 from course_lib.service.faults import Fault
 from course_lib.service.streams import Streams
 
 __all__ = [
+    "Allowance",
     "Dropped",
     "Failed",
     "FifoSemaphore",
@@ -24,6 +26,21 @@ EARLY = 1e-6
 
 SHORTEST = 0.001
 """Seconds to come back after, where the work takes none and yet the queue is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of a limit.
+
+    Attributes:
+        most: What it lets in at once after a pause.
+        left: What it would let in at once now.
+        seconds: Seconds until all of it is there again.
+    """
+
+    most: int
+    left: int
+    seconds: float
 
 
 class RefusingBucket:
@@ -45,13 +62,15 @@ class RefusingBucket:
             now: Seconds on a clock that does not go back.
             amount: Tokens wanted, at most the burst.
         """
-        limit = self._limit
-        if limit is None:
+        if self._limit is None:
             return 0.0
+        missing = (amount - self._level(now, self._limit)) / self._limit.rate
+        return missing if missing > EARLY else 0.0
+
+    def _level(self, now: float, limit: RateLimit | TokenLimit) -> float:
         self._tokens = min(limit.burst, self._tokens + (now - self._filled) * limit.rate)
         self._filled = now
-        missing = (amount - self._tokens) / limit.rate
-        return missing if missing > EARLY else 0.0
+        return self._tokens
 
     def take(self, now: float, amount: float = 1) -> float:
         """Take tokens if they are there; arguments and result as for `wait`."""
@@ -63,6 +82,14 @@ class RefusingBucket:
     def give_back(self, amount: float) -> None:
         """Put back tokens that were taken and not used."""
         self._tokens += amount
+
+    def allowance(self, now: float) -> Allowance | None:
+        """Return what is left, None where there is no limit; `now` as for `wait`."""
+        limit = self._limit
+        if limit is None:
+            return None
+        level = self._level(now, limit)
+        return Allowance(limit.burst, max(0, int(level)), (limit.burst - level) / limit.rate)
 
 
 class FifoSemaphore:
@@ -218,6 +245,11 @@ class Limits:
             raise Rejected(retry_after)
         self._tokens.take(now, tokens)
         return self._tokens
+
+    def allowances(self, now: float) -> dict[str, Allowance]:
+        """Return what is left of each limit that there is: of "requests", and of "tokens"."""
+        left = {"requests": self._bucket.allowance(now), "tokens": self._tokens.allowance(now)}
+        return {what: allowance for what, allowance in left.items() if allowance is not None}
 
     def _usual_time(self) -> float:
         """Return the seconds after which somebody will typically have left, at the least."""
