@@ -10,9 +10,9 @@ import aiohttp
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 
-from course_lib.async_batch import model_wire
-from course_lib.async_batch.model_wire import Messages
+from course_lib.async_batch import wire
 from course_lib.async_batch.wire import (
+    Messages,
     checked_url,
     documents,
     good,
@@ -122,10 +122,10 @@ class ServiceClient:
             TypeError: An argument is of another type.
             ValueError: `top_n` is below 1.
         """
-        body = model_wire.rerank_body(query, documents, top_n)
+        body = wire.rerank_body(query, documents, top_n)
         if not documents:
             return []
-        return model_wire.ranked(await self._answer("POST", "/rerank", json=body), documents)
+        return wire.ranked(await self._answer("POST", "/rerank", json=body), documents)
 
     async def embed(self, texts: Sequence[str], *, model: str = "default") -> list[list[float]]:
         """Return the vector of each text, in their order.
@@ -138,10 +138,10 @@ class ServiceClient:
             ServiceError: The provider did not answer; the subclass says how.
             TypeError: `texts` is one string, or holds something else.
         """
-        body = model_wire.embed_body(texts, model)
+        body = wire.embed_body(texts, model)
         if not texts:
             return []
-        return model_wire.vectors(await self._answer("POST", "/v1/embeddings", json=body))
+        return wire.vectors(await self._answer("POST", "/v1/embeddings", json=body))
 
     async def chat(
         self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
@@ -160,8 +160,8 @@ class ServiceClient:
             ServiceError: The provider did not answer; the subclass says how.
             TypeError: `messages` is neither a prompt nor messages.
         """
-        body = model_wire.chat_body(messages, model, max_tokens)
-        return model_wire.reply(await self._answer("POST", CHAT, json=body))
+        body = wire.chat_body(messages, model, max_tokens)
+        return wire.reply(await self._answer("POST", CHAT, json=body))
 
     async def stream_chat(
         self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
@@ -175,12 +175,12 @@ class ServiceClient:
             Unavailable: The stream broke off before its end, too.
         """
         call = f"POST {CHAT}"
-        body = model_wire.chat_body(messages, model, max_tokens, stream=True)
+        body = wire.chat_body(messages, model, max_tokens, stream=True)
         async with self._response("POST", CHAT, json=body) as response:
             if not good(response.status):
                 payload(call, response.status, response.headers, await response.read())
             async for line in response.content:
-                text = model_wire.token(call, line)
+                text = wire.token(call, line)
                 if text is None:
                     return
                 if text:

@@ -9,9 +9,9 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 from requests.adapters import HTTPAdapter
 
-from course_lib.async_batch import model_wire
-from course_lib.async_batch.model_wire import Messages
+from course_lib.async_batch import wire
 from course_lib.async_batch.wire import (
+    Messages,
     checked_url,
     documents,
     payload,
@@ -84,24 +84,24 @@ class SyncServiceClient:
         self, query: str, documents: Sequence[Document], *, top_n: int | None = None
     ) -> list[Document]:
         """Return documents in the order in which they fit `query`; see `ServiceClient.rerank`."""
-        body = model_wire.rerank_body(query, documents, top_n)
+        body = wire.rerank_body(query, documents, top_n)
         if not documents:
             return []
-        return model_wire.ranked(self._answer("POST", "/rerank", json=body), documents)
+        return wire.ranked(self._answer("POST", "/rerank", json=body), documents)
 
     def embed(self, texts: Sequence[str], *, model: str = "default") -> list[list[float]]:
         """Return the vector of each text, in their order; see `ServiceClient.embed`."""
-        body = model_wire.embed_body(texts, model)
+        body = wire.embed_body(texts, model)
         if not texts:
             return []
-        return model_wire.vectors(self._answer("POST", "/v1/embeddings", json=body))
+        return wire.vectors(self._answer("POST", "/v1/embeddings", json=body))
 
     def chat(
         self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
     ) -> AIMessage:
         """Return the answer to a prompt or to messages; see `ServiceClient.chat`."""
-        body = model_wire.chat_body(messages, model, max_tokens)
-        return model_wire.reply(self._answer("POST", "/v1/chat/completions", json=body))
+        body = wire.chat_body(messages, model, max_tokens)
+        return wire.reply(self._answer("POST", "/v1/chat/completions", json=body))
 
     def _answer(self, method: str, path: str, **options: Any) -> Any:
         call = f"{method} {path}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from course_lib.errors import BadRequest, RateLimited, Unavailable
 from course_lib.service import Behaviour, Ledger
-from course_lib.service.engine import Dropped, Engine, Failed, Rejected, TooLarge, Turn
+from course_lib.service.engine import Admitted, Dropped, Engine, Failed, Rejected, TooLarge
 from course_lib.service.knowledge.tokens import count_tokens
 
 __all__ = ["VirtualProvider"]
@@ -58,8 +58,8 @@ class VirtualProvider:
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector for each text, of its length in characters; errors as in `search`."""
         asked = sum(map(count_tokens, texts))
-        async with self._admitted("/v1/embeddings", "\n".join(texts), tokens=asked) as turn:
-            turn.spend(asked)
+        async with self._admitted("/v1/embeddings", "\n".join(texts), tokens=asked) as admitted:
+            admitted.spend(asked)
             return [[float(len(text))] for text in texts]
 
     async def chat(self, prompt: str, *, tokens: int = 50) -> str:
@@ -71,18 +71,18 @@ class VirtualProvider:
         """
         asked = count_tokens(prompt)
         path = "/v1/chat/completions"
-        async with self._admitted(path, prompt, tokens=asked + tokens) as turn:
-            with turn.streams.stream() as stream:
+        async with self._admitted(path, prompt, tokens=asked + tokens) as admitted:
+            with admitted.streams.stream() as stream:
                 await stream.until(tokens)
-            turn.spend(asked + tokens)
+            admitted.spend(asked + tokens)
             return f"reply to {prompt}"
 
     @asynccontextmanager
-    async def _admitted(self, path: str, query: str, *, tokens: int = 0) -> AsyncIterator[Turn]:
+    async def _admitted(self, path: str, query: str, *, tokens: int = 0) -> AsyncIterator[Admitted]:
         """Take the call through the engine; its refusals and faults as the clients raise them."""
         try:
-            async with self._engine.admit(path, query, tokens=tokens) as turn:
-                yield turn
+            async with self._engine.admit(path, query, tokens=tokens) as admitted:
+                yield admitted
         except TooLarge as error:
             raise BadRequest(str(error)) from None
         except Rejected as rejected:

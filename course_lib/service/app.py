@@ -1,5 +1,7 @@
 """The application: which request goes where, and what it is answered."""
 
+import json
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -7,27 +9,37 @@ from aiohttp import web
 
 from course_lib.service.behaviour import ENDPOINTS
 from course_lib.service.engine import STATUSES, Dropped, Engine, Failed, Rejected, TooLarge
+from course_lib.service.guard import Unwelcome, check, endpoint_of
 from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.lexical import LexicalIndex
 from course_lib.service.ledger import KEPT_CALLS
 from course_lib.service.metrics import exposition
 from course_lib.service.model_endpoints import ModelEndpoints
-from course_lib.service.server import Endpoint, make_server, number
+from course_lib.service.server import CONTINUE, Endpoint, connection_number, make_server
 from course_lib.service.wire import (
     LARGEST_BODY,
     LONGEST_QUERY,
     Problem,
     answer,
     error_answer,
+    json_answer,
+    json_list,
     json_object,
     rejection,
     search_request,
+    told,
     whole_number,
 )
 
 __all__ = ["App"]
 
 BLANK: Final = 204
+
+CODES: Final = {Failed: None, TooLarge: "request_too_large"}
+"""What a program can tell these errors by, beside their status."""
+
+CALLS_AT_ONCE: Final = 200
+"""Calls of a ledger written before others get their turn at the loop: half a millisecond of work."""
 
 
 class App:
@@ -59,46 +71,64 @@ class App:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is, in JSON."""
+        response = await self._respond(request)
+        if not response.prepared:  # a stream has told it already
+            endpoint = endpoint_of(request.path)
+            limited = endpoint in ENDPOINTS
+            response.headers.update(told(self.engine.allowances(endpoint) if limited else {}))
+        return response
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
+            check(request)
             endpoint = self._endpoint(request.method, request.path)
             body = await _body(request) if request.can_read_body else b""
             return await endpoint(request, body)
+        except Unwelcome as problem:
+            return problem.answer()
         except Problem as problem:
             self._refuse(request, problem)
-            return error_answer(problem.status, str(problem), headers=problem.headers)
+            return problem.answer()
         except Rejected as rejected:
             return rejection(str(rejected), rejected.retry_after)
         except (Failed, TooLarge) as failed:
-            return error_answer(STATUSES[type(failed)], str(failed))
+            return error_answer(STATUSES[type(failed)], str(failed), code=CODES[type(failed)])
         except (Dropped, ConnectionError):  # cut it, or the client has, in the middle of its answer
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()  # goes nowhere: the connection is cut
 
     def _endpoint(self, method: str, path: str) -> Endpoint:
-        methods = self.routes.get(path)
+        """Return what answers; `HEAD` is answered as `GET`, and the body stays here."""
+        one_model = endpoint_of(path) != path
+        methods = self.routes.get("/v1/models/{id}" if one_model else path)
         if methods is None:
             paths = ", ".join(self.routes)
-            raise Problem(HTTPStatus.NOT_FOUND, f"there is no {path[:80]!r}: there is {paths}")
-        if method not in methods:
-            allowed = ", ".join(methods)
+            message = f"there is no {path[:80]!r}: there is {paths}"
+            raise Problem(HTTPStatus.NOT_FOUND, message, code="unknown_path")
+        known = methods | ({"HEAD": methods["GET"]} if "GET" in methods else {})
+        if method not in known:
+            allowed = ", ".join(known)
             raise Problem(
                 HTTPStatus.METHOD_NOT_ALLOWED,
-                f"{path} takes {allowed}, not {method}",
+                f"{path[:80]} takes {allowed}, not {method[:80]}",
+                code="method_not_allowed",
                 headers={"Allow": allowed},
             )
-        return methods[method]
+        return known[method]
 
     def _refuse(self, request: web.BaseRequest, problem: Problem) -> None:
         """Take down what was refused for what it says: it was seen, and costs no limit."""
-        if request.path in ENDPOINTS:
-            query = request.query.get("q", "")[:LONGEST_QUERY]
-            self.engine.refuse(request.path, query, problem.status, number(request))
+        endpoint = endpoint_of(request.path)
+        if endpoint in ENDPOINTS:
+            query = request.query.get("q", "")[:LONGEST_QUERY].encode(errors="replace").decode()
+            number = connection_number(request)
+            self.engine.refuse(endpoint, query, problem.status, number)
 
     async def search(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /search?q=&k=`: the passages that share words with the query, best first."""
         query, k = search_request(request.query)
-        async with self.engine.admit("/search", query, number(request)):
+        async with self.engine.admit("/search", query, connection_number(request)):
             found = self.index.search(query, k)
             results = [
                 {
@@ -134,13 +164,17 @@ class App:
         try:
             self.engine.behaviour = self.engine.behaviour.changed(json_object(body), path=path)
         except (ValueError, RecursionError) as error:
-            raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
+            raise Problem(HTTPStatus.BAD_REQUEST, str(error), code="invalid_value") from None
         return answer(self.engine.behaviour.to_dict())
 
     async def ledger(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /admin/ledger?last=`: what it saw, with the last calls."""
         last = whole_number(request.query, "last", default=KEPT_CALLS, least=0, most=KEPT_CALLS)
-        return answer(self.engine.ledger(last=last).to_dict())
+        seen = self.engine.ledger(last=last)
+        calls = await json_list(seen.rows(), CALLS_AT_ONCE)
+        counts = replace(seen, calls=()).to_dict()
+        del counts["calls"]
+        return json_answer(b'{"calls": ' + calls + b", " + json.dumps(counts).encode()[1:])
 
     async def reset(self, _: web.BaseRequest, __: bytes) -> web.Response:
         """`DELETE /admin/ledger`: begin a new ledger, restart all draws."""
@@ -155,15 +189,19 @@ async def _body(request: web.BaseRequest) -> bytes:
         Problem: It is larger than 1 MiB (413) or breaks off (400).
     """
     too_large = Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is too large: at most {LARGEST_BODY} bytes"
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"the body is too large: at most {LARGEST_BODY} bytes",
+        code="body_too_large",
     )
     if (request.content_length or 0) > LARGEST_BODY:
         raise too_large
     if request.headers.get("Expect", "").lower() == "100-continue":  # curl, with a large body
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await request.writer.write(CONTINUE)
     try:
         return await request.read()  # counts what comes in, and gives up at 1 MiB
     except web.HTTPRequestEntityTooLarge:
         raise too_large from None
     except web.RequestPayloadError as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is broken: {error}") from None
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, f"the body is broken: {error}", code="broken_body"
+        ) from None

@@ -12,6 +12,7 @@
 Each has `to_dict` and `from_dict`, so that a behaviour can be sent as JSON.
 """
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
@@ -19,7 +20,7 @@ from typing import Any, Final, Self
 from course_lib.service.faults import Faults
 from course_lib.service.generation import Generation, TokenLimit
 from course_lib.service.latency import Latency
-from course_lib.service.values import Value, number, whole
+from course_lib.service.values import Value, require_number, require_whole
 
 __all__ = [
     "ENDPOINTS",
@@ -54,7 +55,9 @@ def check_path(path: str) -> str:
         ValueError: It has none; the message says which there are.
     """
     if path not in ENDPOINTS:
-        raise ValueError(f"there is no endpoint {path!r}: there is {', '.join(ENDPOINTS)}")
+        raise ValueError(
+            f"there is no endpoint {reprlib.repr(path)}: there is {', '.join(ENDPOINTS)}"
+        )
     return path
 
 
@@ -71,8 +74,8 @@ class RateLimit(Value):
     burst: int
 
     def __post_init__(self) -> None:
-        number("rate", self.rate, above=0)
-        whole("burst", self.burst, least=1)
+        require_number("rate", self.rate, above=0)
+        require_whole("burst", self.burst, least=1)
 
     @classmethod
     def per_minute(cls, requests: int) -> Self:
@@ -81,7 +84,7 @@ class RateLimit(Value):
         Args:
             requests: Requests a minute in the long run, at least 1.
         """
-        whole("requests", requests, least=1)
+        require_whole("requests", requests, least=1)
         return cls(rate=requests / 60, burst=requests)
 
 
@@ -98,9 +101,9 @@ class Capacity(Value):
     queue: int | None = None
 
     def __post_init__(self) -> None:
-        whole("slots", self.slots, least=1)
+        require_whole("slots", self.slots, least=1)
         if self.queue is not None:
-            whole("queue", self.queue, least=0)
+            require_whole("queue", self.queue, least=0)
 
 
 PARTS: Final[dict[str, type[Value]]] = {
@@ -182,9 +185,11 @@ class Behaviour(Value):
             ValueError: A field is unknown, missing or out of range; the message says which.
         """
         if not isinstance(changes, Mapping):
-            raise ValueError(f"{changes!r} is no JSON object of {', '.join(FIELDS)}")  # noqa: TRY004 - JSON's error
+            raise ValueError(f"{reprlib.repr(changes)} is no JSON object of {', '.join(FIELDS)}")  # noqa: TRY004 - JSON's error
         if unknown := sorted(set(changes) - set(FIELDS)):
-            raise ValueError(f"Behaviour has no field {unknown[0]!r}: it has {', '.join(FIELDS)}")
+            raise ValueError(
+                f"Behaviour has no field {reprlib.repr(unknown[0])}: it has {', '.join(FIELDS)}"
+            )
         return self.updated(path, **{name: _part(name, data) for name, data in changes.items()})
 
     def updated(self, path: str | None = None, /, **parts: Any) -> Self:
@@ -198,7 +203,9 @@ class Behaviour(Value):
             ValueError: A field is unknown, or its value is of the wrong kind.
         """
         if unknown := sorted(set(parts) - set(FIELDS)):
-            raise ValueError(f"Behaviour has no field {unknown[0]!r}: it has {', '.join(FIELDS)}")
+            raise ValueError(
+                f"Behaviour has no field {reprlib.repr(unknown[0])}: it has {', '.join(FIELDS)}"
+            )
         filled = {name: _off(name) if part is None else part for name, part in parts.items()}
         if path is None:
             return replace(self, **filled)
@@ -232,5 +239,5 @@ def _part(name: str, data: Any) -> Any:
     if name != "endpoints":
         return PARTS[name].from_dict(data)
     if not isinstance(data, Mapping):
-        raise ValueError(f"endpoints: {data!r} is no JSON object of behaviours by path")  # noqa: TRY004 - JSON's error
+        raise ValueError(f"endpoints: {reprlib.repr(data)} is no JSON object of behaviours by path")  # noqa: TRY004 - JSON's error
     return {path: Behaviour.from_dict(own) for path, own in data.items()}

@@ -3,7 +3,7 @@
     arrive -> room in the queue -> rate limits -> queue for a slot -> latency -> fault or answer
 
 However it ends, it is recorded. Endpoints with a behaviour of their own have their own limits,
-queue and draws (a station); all others share one.
+queue and draws (`Limits`); all others share one.
 
 The engine waits by the running loop's clock only, so that the same engine serves HTTP in real time
 and runs in virtual time.
@@ -15,12 +15,20 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from course_lib.service.behaviour import Behaviour
-from course_lib.service.ledger import KEPT_CALLS, NO_ANSWER, Ledger, Recorder, Visit
-from course_lib.service.limits import Bucket
-from course_lib.service.station import Dropped, Failed, Rejected, Station, TooLarge, work
+from course_lib.service.ledger import KEPT_CALLS, NO_ANSWER, Ledger, OpenCall, Recorder
+from course_lib.service.limits import (
+    Allowance,
+    Dropped,
+    Failed,
+    Limits,
+    RefusingBucket,
+    Rejected,
+    TooLarge,
+    work,
+)
 from course_lib.service.streams import Streams
 
-__all__ = ["STATUSES", "Dropped", "Engine", "Failed", "Rejected", "TooLarge", "Turn"]
+__all__ = ["STATUSES", "Admitted", "Dropped", "Engine", "Failed", "Rejected", "TooLarge"]
 
 STATUSES = {
     Rejected: HTTPStatus.TOO_MANY_REQUESTS,
@@ -30,27 +38,29 @@ STATUSES = {
 """HTTP status for what a request may meet."""
 
 
-class Turn:
+class Admitted:
     """A request that has been let in and has its slot.
 
     Attributes:
         streams: What an answer is written through.
     """
 
-    def __init__(self, streams: Streams, visit: Visit, reserved: int, bucket: Bucket) -> None:
+    def __init__(
+        self, streams: Streams, call: OpenCall, reserved: int, bucket: RefusingBucket
+    ) -> None:
         self.streams = streams
-        self._visit, self._reserved, self._bucket = visit, reserved, bucket
+        self._call, self._reserved, self._bucket = call, reserved, bucket
 
     def spend(self, tokens: int) -> None:
         """Say how many tokens the request has used so far; the ledger keeps the last word."""
-        self._visit.tokens = tokens
+        self._call.tokens = tokens
 
     def settle(self) -> None:
         """Give back the tokens that were reserved and not used.
 
         Who reserved none, as a rerank, is not held to the limit, and leaves it to the others.
         """
-        self._bucket.give_back(max(0, self._reserved - self._visit.tokens))
+        self._bucket.give_back(max(0, self._reserved - self._call.tokens))
 
 
 class Engine:
@@ -64,8 +74,8 @@ class Engine:
     def __init__(self, behaviour: Behaviour, *, timer: Callable[[], float] | None = None) -> None:
         self._timer = timer or _loop_time
         self._behaviour = behaviour
-        self._shared = Station(behaviour)
-        self._own = {path: Station(own) for path, own in behaviour.endpoints.items()}
+        self._shared = Limits(behaviour)
+        self._own = {path: Limits(own) for path, own in behaviour.endpoints.items()}
         self.recorder = Recorder(self._timer)
 
     def __repr__(self) -> str:
@@ -88,8 +98,8 @@ class Engine:
         self._behaviour = self._shared.behaviour = new
         old, self._own = self._own, {}
         for path, own in new.endpoints.items():
-            self._own[path] = station = old.get(path) or Station(own)
-            station.behaviour = own
+            self._own[path] = limits = old.get(path) or Limits(own)
+            limits.behaviour = own
 
     def ledger(self, *, last: int = KEPT_CALLS) -> Ledger:
         """Return what was seen since the last reset, with the `last` calls at most."""
@@ -98,8 +108,12 @@ class Engine:
     def reset(self) -> None:
         """Begin a new ledger, fill the buckets and restart the draws: a run can be repeated."""
         self.recorder.reset()
-        for station in (self._shared, *self._own.values()):
-            station.restart()
+        for limits in (self._shared, *self._own.values()):
+            limits.restart()
+
+    def allowances(self, path: str) -> dict[str, Allowance]:
+        """Return what is left of each limit that a path has, by what it counts."""
+        return self._own.get(path, self._shared).allowances(self._timer())
 
     def refuse(self, path: str, query: str, status: HTTPStatus, connection: int = 0) -> None:
         """Record a request that is refused at once for what it says; it costs no limit."""
@@ -108,7 +122,7 @@ class Engine:
     @asynccontextmanager
     async def admit(
         self, path: str, query: str = "", connection: int = 0, *, tokens: int = 0
-    ) -> AsyncIterator[Turn]:
+    ) -> AsyncIterator[Admitted]:
         """Take one request in; the body of the `async with` computes its answer.
 
         The body runs with a slot held, after the latency. However it ends, the request is recorded
@@ -118,7 +132,7 @@ class Engine:
             path: Path of the address: its behaviour, and for the record.
             query: What is asked, for the record.
             connection: Number of the connection, for the record.
-            tokens: Tokens that it may use, at most; `Turn.spend` says how many it did.
+            tokens: Tokens that it may use, at most; `Admitted.spend` says how many it did.
 
         Raises:
             Rejected: A limit or a full queue refused it; answer 429.
@@ -126,12 +140,12 @@ class Engine:
             Failed: A fault; answer 500.
             Dropped: A fault; cut the connection.
         """
-        station = self._own.get(path, self._shared)
-        visit = self.recorder.arrive(path, query, connection)
+        limits = self._own.get(path, self._shared)
+        call = self.recorder.arrive(path, query, connection)
         status: int = NO_ANSWER
         try:
-            async with self._let_in(station, visit, tokens) as turn:
-                yield turn
+            async with self._let_in(limits, call, tokens) as admitted:
+                yield admitted
             status = HTTPStatus.OK
         except (Dropped, ConnectionError):
             raise
@@ -139,21 +153,21 @@ class Engine:
             status = STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
         finally:
-            visit.leave(status)
+            call.leave(status)
 
     @asynccontextmanager
-    async def _let_in(self, station: Station, visit: Visit, tokens: int) -> AsyncIterator[Turn]:
-        turn = Turn(station.streams, visit, tokens, station.pass_limits(self._timer(), tokens))
+    async def _let_in(self, limits: Limits, call: OpenCall, tokens: int) -> AsyncIterator[Admitted]:
+        admitted = Admitted(limits.streams, call, tokens, limits.pass_limits(self._timer(), tokens))
         try:
-            visit.accept()
+            call.accept()
             # Drawn on arrival: who gets which latency does not depend on who gets which slot.
-            seconds, fault = station.draw()
-            async with station.slots:
-                visit.work()
+            seconds, fault = limits.draw()
+            async with limits.slots:
+                call.work()
                 await work(seconds, fault)
-                yield turn
+                yield admitted
         finally:
-            turn.settle()
+            admitted.settle()
 
 
 def _loop_time() -> float:

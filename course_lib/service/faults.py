@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from course_lib.service.values import Value, number, whole
+from course_lib.service.values import LAST_SEED, Value, require_number, require_whole
 
 __all__ = ["Fault", "Faults"]
 
@@ -33,8 +33,8 @@ class Faults(Value):
 
     def __post_init__(self) -> None:
         for name in ("error", "drop", "hang"):
-            number(name, getattr(self, name), most=1)
-        whole("seed", self.seed, least=0)
+            require_number(name, getattr(self, name), most=1)
+        require_whole("seed", self.seed, least=0, most=LAST_SEED)
         total = self.error + self.drop + self.hang
         if total > 1 + 1e-9:
             raise ValueError(f"error + drop + hang = {total:g}: shares add up to at most 1")

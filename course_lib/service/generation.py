@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from course_lib.service.values import Value, number, whole
+from course_lib.service.values import Value, require_number, require_whole
 
 __all__ = ["Generation", "TokenLimit"]
 
@@ -34,11 +34,11 @@ class Generation(Value):
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        number("first_token", self.first_token)
-        number("tokens_per_second", self.tokens_per_second, above=0)
-        number("gain", self.gain, most=1)
+        require_number("first_token", self.first_token)
+        require_number("tokens_per_second", self.tokens_per_second, above=0)
+        require_number("gain", self.gain, most=1)
         if self.batch is not None:
-            whole("batch", self.batch, least=1)
+            require_whole("batch", self.batch, least=1)
 
     @classmethod
     def local_cpu(cls) -> Self:
@@ -92,7 +92,7 @@ class TokenLimit(Value):
     tokens_per_minute: int
 
     def __post_init__(self) -> None:
-        whole("tokens_per_minute", self.tokens_per_minute, least=1)
+        require_whole("tokens_per_minute", self.tokens_per_minute, least=1)
 
     @property
     def rate(self) -> float:

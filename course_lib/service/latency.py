@@ -2,18 +2,22 @@
 
 import math
 import random
+import reprlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
 from statistics import NormalDist
 from typing import Self
 
-from course_lib.service.values import Value, number, whole
+from course_lib.service.values import LAST_SEED, Value, require_number, require_whole
 
 __all__ = ["Latency"]
 
 BITS = 52
 """Random bits of one draw: with half a step added it lies strictly between 0 and 1."""
+
+NARROWEST = 1e-12
+"""Logarithm of p99 / p50 at the least: next to each other, their quotient is rounded to 1."""
 
 KINDS = ("constant", "lognormal", "heavy_tail")
 
@@ -40,15 +44,17 @@ class Latency(Value):
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"kind={self.kind!r}: give one of {', '.join(KINDS)}")
-        whole("seed", self.seed, least=0)
+            raise ValueError(f"kind={reprlib.repr(self.kind)}: give one of {', '.join(KINDS)}")
+        require_whole("seed", self.seed, least=0, most=LAST_SEED)
         if self.kind == "constant":
-            number("seconds", self.p50)
+            require_number("seconds", self.p50)
             if self.p99 != self.p50:
-                raise ValueError(f"p99={self.p99!r}: a constant latency has p99 equal to p50")
+                raise ValueError(
+                    f"p99={reprlib.repr(self.p99)}: a constant latency has p99 equal to p50"
+                )
         else:
-            number("p50", self.p50, above=0)
-            number("p99", self.p99, above=self.p50)
+            require_number("p50", self.p50, above=0)
+            require_number("p99", self.p99, above=self.p50)
 
     @classmethod
     def constant(cls, seconds: float) -> Self:
@@ -101,7 +107,7 @@ class Latency(Value):
 
     def _quantile(self) -> Callable[[float], float]:
         """Return the inverse of the distribution function."""
-        spread = math.log(self.p99 / self.p50)
+        spread = max(NARROWEST, math.log(self.p99 / self.p50))
         if self.kind == "lognormal":
             normal = NormalDist(math.log(self.p50), spread / NormalDist().inv_cdf(0.99))
             return lambda u: math.exp(normal.inv_cdf(u))

@@ -1,14 +1,16 @@
 """What the provider saw: the record that notebooks hold their claims against."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Self
 
 from course_lib.service.behaviour import check_path
 
-__all__ = ["NO_ANSWER", "Call", "Ledger", "Recorder", "Visit"]
+__all__ = ["NO_ANSWER", "Call", "Ledger", "OpenCall", "Recorder"]
 
 NO_ANSWER = 0
 """Status of a call that got no answer: dropped, hung, or the client left."""
@@ -89,8 +91,12 @@ class Ledger:
     def to_dict(self) -> dict[str, Any]:
         """Return the ledger as a JSON object; a call is a list in the order of its fields."""
         data = {each.name: getattr(self, each.name) for each in fields(self)}
-        data["calls"] = [tuple(getattr(call, name) for name in CALL) for call in self.calls]
+        data["calls"] = list(self.rows())
         return data
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield each call as a list in the order of its fields."""
+        return map(attrgetter(*CALL), self.calls)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -116,11 +122,11 @@ class Recorder:
         self._timer = timer
         self._book = _Book()
 
-    def arrive(self, path: str, query: str, connection: int) -> "Visit":
-        """Note that a request has come; the visit that is returned follows it to its end."""
-        visit = Visit(self._book, self._timer, path, query, connection)
-        visit.arrive()
-        return visit
+    def arrive(self, path: str, query: str, connection: int) -> "OpenCall":
+        """Note that a request has come; the call that is returned follows it to its end."""
+        call = OpenCall(self._book, self._timer, path, query, connection)
+        call.arrive()
+        return call
 
     def ledger(self, *, last: int = KEPT_CALLS) -> Ledger:
         """Return a snapshot.
@@ -160,8 +166,9 @@ class _Book:
 
     def ledger(self, last: int) -> Ledger:
         skipped = max(0, len(self.calls) - last)
+        calls = tuple(islice(self.calls, skipped, None))
         paths = {path: tally.counts() for path, tally in self.paths.items()}
-        return Ledger(tuple(self.calls)[skipped:], **self.all.counts(), paths=paths)
+        return Ledger(calls, **self.all.counts(), paths=paths)
 
 
 class _Tally:
@@ -203,7 +210,7 @@ class _Tally:
         return counts | {"connections": len(self.connections)}
 
 
-class Visit:
+class OpenCall:
     """One request on its way through the provider.
 
     Attributes:

@@ -1,25 +1,26 @@
 """The endpoints with a model behind them: embeddings, rerank, chat."""
 
+import reprlib
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
 from course_lib.service import model_replies as replies
-from course_lib.service.engine import Engine, Turn
+from course_lib.service.engine import Admitted, Engine
 from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.encoders import Encoder
 from course_lib.service.knowledge.model import ModelError
 from course_lib.service.knowledge.reader import parse_prompt, read
 from course_lib.service.model_requests import (
-    ChatRequest,
     chat_request,
     embedding_request,
     rerank_request,
 )
-from course_lib.service.server import Endpoint, number
+from course_lib.service.server import Endpoint, connection_number
 from course_lib.service.streams import Stream
-from course_lib.service.wire import LONGEST_QUERY, Problem, answer, json_answer
+from course_lib.service.wire import LONGEST_QUERY, Problem, answer, json_answer, told, unfit
 
 __all__ = ["ModelEndpoints"]
 
@@ -48,6 +49,7 @@ class ModelEndpoints:
             "/v1/embeddings": {"POST": self.embeddings},
             "/v1/chat/completions": {"POST": self.chat},
             "/v1/models": {"GET": self.models},
+            "/v1/models/{id}": {"GET": self.model},
         }
 
     async def embeddings(self, request: web.BaseRequest, body: bytes) -> web.Response:
@@ -55,13 +57,13 @@ class ModelEndpoints:
         asked, encoder = embedding_request(body), await self._model()
         if asked.dimensions not in {None, encoder.dimensions}:
             message = f"dimensions={asked.dimensions}: {encoder.name} has {encoder.dimensions}"
-            raise Problem(HTTPStatus.BAD_REQUEST, message)
+            raise unfit("dimensions", message)
         query = "\n".join(asked.texts)[:LONGEST_QUERY]
         async with self.engine.admit(
-            request.path, query, number(request), tokens=asked.tokens
-        ) as turn:
+            request.path, query, connection_number(request), tokens=asked.tokens
+        ) as admitted:
             vectors = await self.embedder.embed(asked.texts)
-            turn.spend(asked.tokens)
+            admitted.spend(asked.tokens)
             return json_answer(await replies.embeddings(asked, encoder.name, vectors))
 
     async def rerank(self, request: web.BaseRequest, body: bytes) -> web.Response:
@@ -73,9 +75,9 @@ class ModelEndpoints:
         """
         asked, encoder = rerank_request(body), await self._model()
         query = asked.query[:LONGEST_QUERY]
-        async with self.engine.admit(request.path, query, number(request)) as turn:
+        async with self.engine.admit(request.path, query, connection_number(request)) as admitted:
             vectors = await self.embedder.embed([asked.query, *asked.documents])
-            turn.spend(asked.tokens)
+            admitted.spend(asked.tokens)
             likeness = vectors[1:] @ vectors[0]
             return answer(replies.ranking(likeness, asked.top_n, encoder.name, asked.tokens))
 
@@ -91,51 +93,72 @@ class ModelEndpoints:
         async with self.engine.admit(
             request.path,
             task.question[:LONGEST_QUERY],
-            number(request),
+            connection_number(request),
             tokens=asked.tokens + asked.most,
-        ) as turn:
-            turn.spend(asked.tokens)
-            with turn.streams.stream() as stream:  # reading is part of the time to first token
-                reply = replies.Reply(asked, await read(task, self.embedder))
+        ) as admitted:
+            admitted.spend(asked.tokens)
+            with admitted.streams.stream() as stream:  # reading is part of the time to first token
+                completion = replies.Completion(asked, await read(task, self.embedder))
                 if asked.stream:
-                    return await _write(request, asked, reply, stream, turn)
-                await stream.until(max(1, len(reply.tokens)))
-                turn.spend(asked.tokens + len(reply.tokens))
-                return answer(reply.whole())
+                    headers = {**EVENTS, **told(self.engine.allowances(request.path))}
+                    response = web.StreamResponse(headers=headers)
+                    await _write(request, response, completion, stream, admitted)
+                    return response
+                await stream.until(max(1, len(completion.tokens)))
+                admitted.spend(asked.tokens + len(completion.tokens))
+                return answer(completion.whole())
 
     async def models(self, request: web.BaseRequest, _: bytes) -> web.Response:
         """`GET /v1/models`: the names that answers carry, and what is behind them."""
-        async with self.engine.admit(request.path, "", number(request)):
-            try:
-                return answer(replies.models(await self.embedder.model(), ""))
-            except ModelError as error:
-                return answer(replies.models(None, str(error)))
+        listed = await self._models()
+        async with self.engine.admit(request.path, "", connection_number(request)):
+            return answer({"object": "list", "data": listed})
+
+    async def model(self, request: web.BaseRequest, _: bytes) -> web.Response:
+        """`GET /v1/models/{id}`: one of them."""
+        name = request.path.removeprefix("/v1/models/")
+        listed = {each["id"]: each for each in await self._models()}
+        if name not in listed:
+            raise Problem(
+                HTTPStatus.NOT_FOUND,
+                f"there is no model {reprlib.repr(name)}: there is {', '.join(listed)}",
+                param="model",
+                code="model_not_found",
+            )
+        async with self.engine.admit("/v1/models", name, connection_number(request)):
+            return answer(listed[name])
+
+    async def _models(self) -> list[dict[str, Any]]:
+        try:
+            return replies.models(await self.embedder.model(), "")
+        except ModelError as error:
+            return replies.models(None, str(error))
 
     async def _model(self) -> Encoder:
         """Return the model, loaded before the request takes up a slot and its time."""
         try:
             return await self.embedder.model()
         except ModelError as error:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, str(error), code="model_unavailable"
+            ) from error
 
 
 async def _write(
     request: web.BaseRequest,
-    asked: ChatRequest,
-    reply: replies.Reply,
+    response: web.StreamResponse,
+    completion: replies.Completion,
     stream: Stream,
-    turn: Turn,
-) -> web.StreamResponse:
+    admitted: Admitted,
+) -> None:
     """Send tokens as they come; several in one event where the loop was late."""
-    response = web.StreamResponse(headers=EVENTS)
-    total = len(reply.tokens)
+    prompt, total = completion.asked.tokens, len(completion.tokens)
     written = min(total, await stream.until(1))
     await response.prepare(request)
-    await response.write(reply.piece(0, written))
+    await response.write(completion.piece(0, written))
     while written < total:
-        turn.spend(asked.tokens + written)
+        admitted.spend(prompt + written)
         start, written = written, min(total, await stream.until(written + 1))
-        await response.write(reply.piece(start, written))
-    turn.spend(asked.tokens + written)
-    await response.write_eof(reply.end())
-    return response
+        await response.write(completion.piece(start, written))
+    admitted.spend(prompt + written)
+    await response.write_eof(completion.end())

@@ -4,7 +4,6 @@ Nothing in them depends on the time or on earlier requests: the same question ha
 down to its id.
 """
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from course_lib.service.knowledge.encoders import Encoder
 from course_lib.service.knowledge.tokens import pieces
 from course_lib.service.model_requests import ChatRequest, EmbeddingRequest
+from course_lib.service.wire import json_list
 
-__all__ = ["CHAT_MODEL", "DONE", "Reply", "embeddings", "event", "models", "ranking"]
+__all__ = ["CHAT_MODEL", "DONE", "Completion", "embeddings", "event", "models", "ranking"]
 
 CHAT_MODEL: Final = "stand-in-reader"
 """Name of the chat model: it stands in for a language model, and says so."""
@@ -36,19 +36,15 @@ AT_ONCE: Final = 16
 
 
 async def embeddings(asked: EmbeddingRequest, model: str, vectors: NDArray[np.float32]) -> bytes:
-    """Return vectors as `/v1/embeddings` gives them; of many, a few at a time.
-
-    Two thousand vectors are 0.5 s of work: in one piece it would hold up every other answer, and
-    in a thread as well, as `json` keeps the GIL.
-    """
-    data = []
-    for number, vector in enumerate(vectors):
-        if number and number % AT_ONCE == 0:
-            await asyncio.sleep(0)
-        embedding = _base64(vector) if asked.base64 else vector.tolist()
-        data.append(json.dumps({"object": "embedding", "index": number, "embedding": embedding}))
-    rest = json.dumps({"model": model, "usage": _usage(asked.tokens)})
-    return f'{{"object": "list", "data": [{", ".join(data)}], {rest[1:]}'.encode()
+    """Return vectors as `/v1/embeddings` gives them; of many, a few at a time."""
+    packed = map(_base64, vectors) if asked.base64 else (vector.tolist() for vector in vectors)
+    data = (
+        {"object": "embedding", "index": index, "embedding": embedding}
+        for index, embedding in enumerate(packed)
+    )
+    listed = await json_list(data, AT_ONCE)
+    rest = json.dumps({"model": model, "usage": _usage(asked.tokens)}).encode()
+    return b'{"object": "list", "data": ' + listed + b", " + rest[1:]
 
 
 def _base64(vector: NDArray[np.float32]) -> str:
@@ -64,8 +60,8 @@ def ranking(likeness: NDArray[np.float32], top_n: int, model: str, tokens: int) 
     return {"model": f"cascade-{model}", "results": results, "usage": _usage(tokens)}
 
 
-def models(encoder: Encoder | None, reason: str) -> dict[str, Any]:
-    """Return what `/v1/models` lists.
+def models(encoder: Encoder | None, reason: str) -> list[dict[str, Any]]:
+    """Return the models that `/v1/models` lists.
 
     Args:
         encoder: The embedding model, if there is one.
@@ -79,7 +75,7 @@ def models(encoder: Encoder | None, reason: str) -> dict[str, Any]:
         listed.append(_model(encoder.name, f"Embeddings, {encoder.dimensions} dimensions.{why}"))
         cascade = "The embedding model's cosine, to reorder what a cheap search found."
         listed.append(_model(f"cascade-{encoder.name}", f"{cascade} No cross-encoder."))
-    return {"object": "list", "data": listed}
+    return listed
 
 
 def _model(name: str, description: str) -> dict[str, Any]:
@@ -92,7 +88,7 @@ def _usage(prompt: int, completion: int | None = None) -> dict[str, int]:
     return usage if completion is None else usage | {"completion_tokens": completion}
 
 
-class Reply:
+class Completion:
     """The answer to a chat, whole or in pieces.
 
     Args:
@@ -104,36 +100,37 @@ class Reply:
         ends = [text.find(stop) for stop in asked.stops if stop in text]
         tokens = pieces(text[: min(ends, default=None)])
         self.tokens = tokens[: asked.most]
-        self._asked = asked
+        self.asked = asked
         self._end = "stop" if len(tokens) <= asked.most else "length"
         digest = hashlib.sha256(repr(asked.messages).encode(errors="replace")).hexdigest()
         self._id = f"chatcmpl-{digest[:24]}"
 
     def whole(self) -> dict[str, Any]:
         """Return the answer in one piece."""
-        message = {"role": "assistant", "content": "".join(self.tokens)}
+        message = {"role": "assistant", "content": "".join(self.tokens), "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": self._end, "logprobs": None}
         return self._frame("chat.completion", [choice]) | {"usage": self._used()}
 
     def piece(self, start: int, stop: int) -> bytes:
         """Return the event that carries some tokens."""
         delta = {"content": "".join(self.tokens[start:stop])}
-        return self._chunk({"role": "assistant", **delta} if start == 0 else delta)
+        return self._chunk(delta if start else {"role": "assistant", **delta, "refusal": None})
 
     def end(self) -> bytes:
         """Return the events that end the stream."""
         events = [self._chunk({}, self._end)]
-        if self._asked.usage:
+        if self.asked.usage:
             events.append(event(self._frame("chat.completion.chunk", []) | {"usage": self._used()}))
         return b"".join([*events, DONE])
 
     def _chunk(self, delta: dict[str, Any], end: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
-        return event(self._frame("chat.completion.chunk", [choice]))
+        usage = {"usage": None} if self.asked.usage else {}  # it comes in an event of its own
+        return event(self._frame("chat.completion.chunk", [choice]) | usage)
 
     def _frame(self, kind: str, choices: list[Any]) -> dict[str, Any]:
         fixed = {"id": self._id, "object": kind, "created": 0, "model": CHAT_MODEL}
         return {**fixed, "choices": choices}
 
     def _used(self) -> dict[str, int]:
-        return _usage(self._asked.tokens, len(self.tokens))
+        return _usage(self.asked.tokens, len(self.tokens))

@@ -1,12 +1,17 @@
 """What goes over the wire: JSON answers, errors in the shape of OpenAI's, checked requests."""
 
+import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeGuard
+from uuid import uuid4
 
 from aiohttp import web
+
+from course_lib.service.limits import Allowance
 
 __all__ = [
     "LARGEST_BODY",
@@ -14,10 +19,14 @@ __all__ = [
     "Problem",
     "answer",
     "error_answer",
+    "is_unicode",
     "json_answer",
+    "json_list",
     "json_object",
     "rejection",
     "search_request",
+    "told",
+    "unfit",
     "whole_number",
 ]
 
@@ -38,15 +47,30 @@ class Problem(Exception):  # noqa: N818 - it is the request that has one
 
     Attributes:
         status: HTTP status.
+        param: The field that does not fit, or None.
+        code: What a program can tell it by, or None.
         headers: Further headers of the answer.
     """
 
     def __init__(
-        self, status: HTTPStatus, message: str, *, headers: Mapping[str, str] | None = None
+        self,
+        status: HTTPStatus,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.param, self.code = param, code
         self.headers = headers
+
+    def answer(self) -> web.Response:
+        """Return what the request is answered."""
+        return error_answer(
+            self.status, str(self), param=self.param, code=self.code, headers=self.headers
+        )
 
 
 def answer(
@@ -64,12 +88,16 @@ def json_answer(
 
 
 def error_answer(
-    status: int, message: str, *, headers: Mapping[str, str] | None = None
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """Return an error in OpenAI's shape: `{"error": {"type", "message"}}`."""
-    return answer(
-        {"error": {"type": _error_type(status), "message": message}}, status=status, headers=headers
-    )
+    """Return an error in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+    error = {"message": message, "type": _error_type(status), "param": param, "code": code}
+    return answer({"error": error}, status=status, headers=headers)
 
 
 def _error_type(status: int) -> str:
@@ -88,7 +116,39 @@ def rejection(message: str, retry_after: float) -> web.Response:
         "Retry-After": str(max(1, math.ceil(retry_after))),
         "retry-after-ms": f"{math.ceil(retry_after * 1e6) / 1e3:.3f}",
     }
-    return error_answer(HTTPStatus.TOO_MANY_REQUESTS, message, headers=headers)
+    return error_answer(
+        HTTPStatus.TOO_MANY_REQUESTS, message, code="rate_limit_exceeded", headers=headers
+    )
+
+
+def told(allowances: Mapping[str, Allowance]) -> dict[str, str]:
+    """Return the headers of every answer, as OpenAI sends them.
+
+    Args:
+        allowances: What is left of each limit, by what it counts.
+
+    Returns:
+        `x-request-id`, new each time, and the three `x-ratelimit-...` of each limit.
+    """
+    headers = {"x-request-id": f"req_{uuid4().hex}"}
+    for what, allowance in allowances.items():
+        headers[f"x-ratelimit-limit-{what}"] = str(allowance.most)
+        headers[f"x-ratelimit-remaining-{what}"] = str(allowance.left)
+        headers[f"x-ratelimit-reset-{what}"] = f"{allowance.seconds:.3f}s"
+    return headers
+
+
+async def json_list(items: Iterable[Any], at_once: int) -> bytes:
+    """Return a JSON array, written a few items at a time, with a turn for others in between.
+
+    Thousands of items are tenths of a second of work: in one piece it would hold up every other
+    answer, and in a thread as well, as `json` keeps the GIL.
+    """
+    written, rest = [], iter(items)
+    while piece := list(islice(rest, at_once)):
+        written.append(json.dumps(piece, ensure_ascii=False)[1:-1].encode())
+        await asyncio.sleep(0)
+    return b"[" + b", ".join(written) + b"]"
 
 
 def search_request(fields: Mapping[str, str]) -> tuple[str, int]:
@@ -99,11 +159,11 @@ def search_request(fields: Mapping[str, str]) -> tuple[str, int]:
     """
     query = fields.get("q", "")
     if not query.strip():
-        raise Problem(HTTPStatus.BAD_REQUEST, "q is missing or empty: say what to look for")
+        raise unfit("q", "q is missing or empty: say what to look for")
     if len(query) > LONGEST_QUERY:
-        raise Problem(
-            HTTPStatus.BAD_REQUEST, f"q has {len(query)} characters: at most {LONGEST_QUERY}"
-        )
+        raise unfit("q", f"q has {len(query)} characters: at most {LONGEST_QUERY}")
+    if not is_unicode(query):
+        raise unfit("q", "q holds what is no UTF-8: encode it, and then percent-encode the bytes")
     k = whole_number(fields, "k", default=FEW_RESULTS, least=1, most=MOST_RESULTS)
     return query, k
 
@@ -121,9 +181,23 @@ def whole_number(
         return default
     if text.isascii() and text.isdigit() and len(text) <= DIGITS and least <= int(text) <= most:
         return int(text)
-    raise Problem(
-        HTTPStatus.BAD_REQUEST, f"{name}={text[:20]!r}: a whole number from {least} to {most}"
-    )
+    raise unfit(name, f"{name}={text[:20]!r}: a whole number from {least} to {most}")
+
+
+def is_unicode(value: Any) -> TypeGuard[str]:
+    """Whether it is a string that UTF-8 can carry: JSON and addresses can hold half a character."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unfit(param: str, message: str, *, code: str = "invalid_value") -> Problem:
+    """Return the problem of a field that does not fit."""
+    return Problem(HTTPStatus.BAD_REQUEST, message, param=param, code=code)
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -135,7 +209,10 @@ def json_object(body: bytes) -> dict[str, Any]:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):  # too deep a nesting is not a mistake of ours
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body is not JSON: send an object") from None
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "the body is not JSON: send an object", code="invalid_json"
+        ) from None
     if not isinstance(data, dict):
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body is JSON, but no object: send an object")
+        message = "the body is JSON, but no object: send an object"
+        raise Problem(HTTPStatus.BAD_REQUEST, message, code="invalid_json")
     return data

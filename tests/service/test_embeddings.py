@@ -159,7 +159,7 @@ def test_the_next_model_stands_in_and_the_log_says_why(lengths, caplog):
     with caplog.at_level(logging.WARNING):
         assert load_encoder((missing, lambda: lengths)) is lengths
     assert "embeddings come from lengths: A is not installed: pip install a." in caplog.text
-    listed = models(lengths, "")["data"][1]
+    listed = models(lengths, "")[1]
     assert listed["description"].endswith("It stands in: A is not installed: pip install a.")
 
 

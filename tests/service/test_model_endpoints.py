@@ -110,7 +110,7 @@ def test_a_chat_is_answered_from_its_passages(provider):
     assert status == 200
     assert answer["model"] == "stand-in-reader"
     (choice,) = answer["choices"]
-    assert choice["message"] == {"role": "assistant", "content": ANSWER}
+    assert choice["message"] == {"role": "assistant", "content": ANSWER, "refusal": None}
     assert choice["finish_reason"] == "stop"
     used = answer["usage"]
     assert used["total_tokens"] == used["prompt_tokens"] + used["completion_tokens"]

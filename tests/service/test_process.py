@@ -210,10 +210,10 @@ def test_stop_does_not_wait_for_stuck_requests(eventually):
     provider = service.start(faults=Faults(hang=1))
     parts = urlsplit(provider.url)
     idle = socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE)
-    idle.sendall(b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n")
+    idle.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert idle.recv(12) == b"HTTP/1.1 200"
     stuck = socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE)
-    stuck.sendall(b"GET /search?q=queue HTTP/1.1\r\nHost: t\r\n\r\n")
+    stuck.sendall(b"GET /search?q=queue HTTP/1.1\r\nHost: localhost\r\n\r\n")
     eventually(lambda: provider.ledger().peak_working == 1)
     provider.stop()
     if os.name == "posix":

@@ -10,14 +10,17 @@ from course_lib.service.knowledge.corpus import load_passages, load_questions
 from course_lib.service.knowledge.embedder import Embedder
 from course_lib.service.knowledge.reader import (
     IGNORANCE,
-    Source,
+    PromptPassage,
     Task,
     parse_prompt,
     read,
 )
 from course_lib.service.knowledge.tokens import count_tokens, pieces
 
-ONE, TWO = Source("one", "First text."), Source("asyncio.Queue.get", "Second\n\ntext.")
+ONE, TWO = (
+    PromptPassage("one", "First text."),
+    PromptPassage("asyncio.Queue.get", "Second\n\ntext."),
+)
 PASSAGES = "[one] First text.\n\n[asyncio.Queue.get] Second\n\ntext.\n\n"
 
 
@@ -78,11 +81,11 @@ def test_any_prompt_can_be_read(messages):
 
 def test_without_passages_it_says_that_it_does_not_know():
     """It makes nothing up; nor from a passage on another subject, an empty one, or no question."""
-    soup = Source("soup", "Chop the tomatoes and boil them. Add salt.")
+    soup = PromptPassage("soup", "Chop the tomatoes and boil them. Add salt.")
     assert (
         answers(
             Task("What does Little's law say?", ()),
-            Task("What does Little's law say?", (soup, Source("empty", ""))),
+            Task("What does Little's law say?", (soup, PromptPassage("empty", ""))),
             Task("", (soup,)),
         )
         == [IGNORANCE] * 3
@@ -94,18 +97,20 @@ def test_without_passages_it_says_that_it_does_not_know():
 )
 def test_of_what_no_passage_is_about_it_says_that_it_does_not_know(question):
     """Even with the whole handbook before it."""
-    sources = tuple(Source(passage.id, passage.text) for passage in load_passages())
+    sources = tuple(PromptPassage(passage.id, passage.text) for passage in load_passages())
     assert answers(Task(question, sources)) == [IGNORANCE]
 
 
 def test_it_quotes_two_sentences_of_the_best_passage_with_its_id():
     """In their order, the passage's words, the same each time."""
-    law = Source(
+    law = PromptPassage(
         "law",
         "This is old. Little's law says that L equals lambda times W. Cats sleep a lot. "
         "It holds for any stable system with arrivals and waiting.",
     )
-    task = Task("What does Little's law say about stable systems?", (Source("a", "Cats."), law))
+    task = Task(
+        "What does Little's law say about stable systems?", (PromptPassage("a", "Cats."), law)
+    )
     first, second = answers(task, task)
     assert first == second
     assert first == (
@@ -116,7 +121,7 @@ def test_it_quotes_two_sentences_of_the_best_passage_with_its_id():
 
 def test_equal_passages_are_told_apart_by_their_order():
     """The first one is cited."""
-    texts = [Source(name, "A token bucket holds tokens.") for name in ("x", "y")]
+    texts = [PromptPassage(name, "A token bucket holds tokens.") for name in ("x", "y")]
     assert answers(Task("What does a token bucket hold?", tuple(texts)))[0].endswith("[x]")
 
 
@@ -126,7 +131,7 @@ def test_most_questions_are_answered_from_the_right_passage():
     others = [passages[name] for name in ("aiohttp-connector-limits", "chunk-size", "token-bucket")]
     questions = load_questions(passages.values())[::3]
     tasks = [
-        Task(q.text, tuple(Source(p.id, p.text) for p in (*others, passages[q.passages[0]])))
+        Task(q.text, tuple(PromptPassage(p.id, p.text) for p in (*others, passages[q.passages[0]])))
         for q in questions
     ]
     cited = [

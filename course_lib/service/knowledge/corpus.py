@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["CORPUS", "Passage", "Question", "load_passages", "load_questions"]
+__all__ = ["CORPUS", "JudgedQuestion", "Passage", "load_passages", "load_questions"]
 
 CORPUS: Final = Path(__file__).parents[1] / "corpus"
 """The handbook that comes with the course."""
@@ -46,7 +46,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class JudgedQuestion:
     """A question whose answers are known, to measure a search by.
 
     Attributes:
@@ -116,7 +116,9 @@ def _unwrapped(text: str) -> str:
     )
 
 
-def load_questions(passages: Iterable[Passage], folder: Path = CORPUS) -> tuple[Question, ...]:
+def load_questions(
+    passages: Iterable[Passage], folder: Path = CORPUS
+) -> tuple[JudgedQuestion, ...]:
     """Read `questions.toml` of a folder.
 
     Args:
@@ -132,12 +134,12 @@ def load_questions(passages: Iterable[Passage], folder: Path = CORPUS) -> tuple[
     return tuple(_question(table, known) for table in tables.get("question", []))
 
 
-def _question(table: dict[str, Any], known: Mapping[str, str]) -> Question:
+def _question(table: dict[str, Any], known: Mapping[str, str]) -> JudgedQuestion:
     try:
         text, kind, passages = table["text"], table["kind"], tuple(table["passages"])
     except KeyError as error:
         raise ValueError(f"question {table.get('text', '')!r} needs {error}") from None
-    question = Question(text, kind, passages, table.get("answer", ""))
+    question = JudgedQuestion(text, kind, passages, table.get("answer", ""))
     if question.kind not in KINDS:
         raise ValueError(f"question {question.text!r}: kind is one of {', '.join(KINDS)}")
     if not question.passages:

@@ -28,7 +28,7 @@ import numpy as np
 
 from course_lib.service.knowledge.embedder import Embedder
 
-__all__ = ["IGNORANCE", "Source", "Task", "parse_prompt", "read"]
+__all__ = ["IGNORANCE", "PromptPassage", "Task", "parse_prompt", "read"]
 
 IGNORANCE: Final = "I do not know."
 """The answer where no passage is given, or none is on the subject."""
@@ -43,7 +43,7 @@ SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"'(\[\d])|\n\s*\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PromptPassage:
     """A passage in a prompt.
 
     Attributes:
@@ -65,7 +65,7 @@ class Task:
     """
 
     question: str
-    sources: tuple[Source, ...]
+    sources: tuple[PromptPassage, ...]
 
 
 def parse_prompt(messages: Sequence[tuple[str, str]]) -> Task:
@@ -97,10 +97,10 @@ def _question(text: str) -> str:
     return (head if last.strip().lower() == "answer:" else asked).strip()
 
 
-def _sources(text: str) -> Iterable[Source]:
+def _sources(text: str) -> Iterable[PromptPassage]:
     parts = PASSAGE.split(_split(text)[0])
     for name, passage in zip(parts[1::2], parts[2::2], strict=True):
-        yield Source(name, passage.strip())
+        yield PromptPassage(name, passage.strip())
 
 
 async def read(task: Task, embedder: Embedder) -> str:
