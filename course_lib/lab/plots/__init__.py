@@ -1,8 +1,7 @@
 """One function a picture. Each puts the figure that matters into its title and its alternative."""
 
 from course_lib.lab.plots.bars import bars
-from course_lib.lab.plots.curves import percentiles, versus_model
-from course_lib.lab.plots.from_report import calls_of, durations_of
+from course_lib.lab.plots.curves import durations_of, percentiles, versus_model
 from course_lib.lab.plots.heatmap import heatmap
 from course_lib.lab.plots.ladder import Rung, ladder
 from course_lib.lab.plots.lanes import lanes
@@ -16,7 +15,6 @@ __all__ = [
     "Picture",
     "Rung",
     "bars",
-    "calls_of",
     "draw",
     "durations_of",
     "heatmap",

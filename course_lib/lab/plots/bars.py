@@ -4,18 +4,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from course_lib.lab.comparison import Comparison, Variant
-from course_lib.lab.plots.picture import BLUE, GREEN, GREY, ORANGE, Picture, beside, draw, name_rows
-from course_lib.lab.prediction import Prediction
+from course_lib.lab.plots.picture import BLUE, GREEN, GREY, Picture, beside, draw, name_rows
 
 __all__ = ["bars"]
 
 
-def bars(comparison: Comparison, *, guess: Prediction | None = None) -> Picture:
-    """Draw medians as bars with their spread, the bound as a line, the guess as a mark.
+def bars(comparison: Comparison) -> Picture:
+    """Draw medians as bars with their spread, and the bound as a line.
 
     Args:
         comparison: What `compare` returned.
-        guess: The learner's prediction for the first variant, in seconds.
     """
     fastest = min(comparison.variants, key=lambda variant: variant.seconds)
     first = comparison.variants[0]
@@ -25,15 +23,10 @@ def bars(comparison: Comparison, *, guess: Prediction | None = None) -> Picture:
         if comparison.bound is not None:
             label = f"bound {comparison.bound:.2f} s"
             axes.axvline(comparison.bound, color=GREY, linestyle="--", label=label)
-        if guess is not None and guess.guess is not None:
-            axes.plot(
-                guess.guess, 0, "D", color=ORANGE, markeredgecolor="white", label="your guess"
-            )
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         axes.set(xlabel="seconds (median; thin line: fastest to slowest round)", xlim=(0, None))
         gain = comparison.speedup(fastest.name)
         axes.set_title(f"{fastest.name}: {gain:.1f}x as fast as {first.name}")
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return _alternative(comparison)
 
     return draw(paint, size=(8.0, 1.4 + 0.45 * len(comparison.variants)))

@@ -1,13 +1,15 @@
-"""Measured points beside a formula, and durations by percentile."""
+"""Measured points beside a formula; durations by percentile, and how a report has them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from course_lib.lab.plots.picture import BLUE, GREEN, ORANGE, RED, Picture, draw
+from course_lib.monitoring import Report
 
-__all__ = ["percentiles", "versus_model"]
+__all__ = ["durations_of", "percentiles", "versus_model"]
 
 Points = tuple[Sequence[float], Sequence[float]]
 """x values and y values."""
@@ -89,3 +91,25 @@ def percentiles(durations: Mapping[str, Sequence[float]], *, title: str | None =
         return f"Percentile curves; the 99th percentiles are: {said}."
 
     return draw(paint)
+
+
+def durations_of(
+    report: Report, *, of: Literal["service", "wait", "response"] = "response"
+) -> dict[str, Sequence[float]]:
+    """Return the durations of each step for `plots.percentiles`, out of its histogram.
+
+    Args:
+        report: What a monitor saw.
+        of: Which time is meant: `response` is what a caller waits, from the planned start.
+
+    Returns:
+        Seconds by name, each within 0.5 %, as many as there were calls; steps without durations
+        are left out.
+    """
+    found: dict[str, Sequence[float]] = {}
+    for name, step in report.steps.items():
+        buckets = list(getattr(step, of).buckets())
+        if buckets:
+            middles = [(bucket.lower + bucket.upper) / 2 for bucket in buckets]
+            found[name] = np.repeat(middles, [bucket.count for bucket in buckets]).tolist()
+    return found

@@ -35,12 +35,13 @@ class Rung(NamedTuple):
     bound: float | None = None
 
 
-def ladder(rungs: Mapping[str, Rung], *, title: str | None = None) -> Picture:
+def ladder(rungs: Mapping[str, Rung]) -> Picture:
     """Draw throughput and 95th percentile side by side, a row for each state, first one on top.
+
+    The title says how many times the first one's throughput the last one has.
 
     Args:
         rungs: The states by name, in the order in which they were reached.
-        title: The message; by default how many times the first one's throughput the last one has.
 
     Raises:
         ValueError: There is no state, or one without throughput.
@@ -49,7 +50,7 @@ def ladder(rungs: Mapping[str, Rung], *, title: str | None = None) -> Picture:
         raise ValueError("no throughput to draw: measure each rung first")
     first, *_, last = [*rungs, *rungs]
     gain = rungs[last].throughput / rungs[first].throughput
-    said = title or f"{last}: {gain:.0f}x the throughput of {first}"
+    said = f"{last}: {gain:.0f}x the throughput of {first}"
     with style.context(STYLE):
         figure = Figure(figsize=(8.0, 1.8 + 0.45 * len(rungs)))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))

@@ -9,7 +9,7 @@ from matplotlib import rcParams
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from course_lib.lab import plots, predict
+from course_lib.lab import plots
 from course_lib.lab.comparison import Comparison, Variant
 from course_lib.lab.experiment import Measured
 from course_lib.lab.plots.picture import RED
@@ -29,7 +29,7 @@ CALLS = [Call("/search", "q", t / 10, t / 10 + 0.25, 200, 0) for t in range(6)]
 FAILED = Call("/search", "q", 0.0, 0.1, 500, 0)
 
 PICTURES = {
-    "bars": lambda: plots.bars(comparison(), guess=predict("q", 2.0)),
+    "bars": lambda: plots.bars(comparison()),
     "timeline": lambda: plots.timeline([*CALLS, FAILED], gaps=[(0.1, 0.2)]),
     "one lane": lambda: plots.timeline(CALLS[:1]),
     "many lanes": lambda: plots.timeline([Call("/", "", 0.0, 1.0, 200, 0)] * 100),

@@ -1,28 +1,14 @@
 """The capstone project of notebook 6: a pipeline in five steps, and the harness that accepts it."""
 
 from course_lib.lab.exercises.engine import Exercise
-from course_lib.lab.exercises.rag.acceptance import (
-    Budgets,
-    Figures,
-    accept,
-    before_and_after,
-    observe_budgets,
-)
+from course_lib.lab.exercises.rag.acceptance import Budgets, Figures, accept, before_and_after
 from course_lib.lab.exercises.rag.answered import grade_answered
 from course_lib.lab.exercises.rag.guarded import grade_guarded
 from course_lib.lab.exercises.rag.in_time import grade_in_time
-from course_lib.lab.exercises.rag.pipeline import BUDGETS, grade_pipeline
+from course_lib.lab.exercises.rag.pipeline import grade_pipeline
 from course_lib.lab.exercises.rag.remembered import grade_remembered
 
-__all__ = [
-    "BUDGETS",
-    "EXERCISES",
-    "Budgets",
-    "Figures",
-    "accept",
-    "before_and_after",
-    "observe_budgets",
-]
+__all__ = ["Budgets", "Figures", "accept", "before_and_after"]
 
 EXERCISES = (
     Exercise(
