@@ -34,7 +34,7 @@ class Prediction:
     def reveal(self, actual: float) -> "Prediction":
         """Keep the result beside the guess and return both, for display."""
         self.actual = actual
-        note_prediction(self)
+        note_prediction(self.question, self.guess, actual)
         return self
 
     @property
@@ -88,7 +88,7 @@ def predict(question: str, guess: float | EllipsisType, unit: str = "s") -> Pred
         raise ValueError(f"guess={guess!r} is no result: write a finite number, 0 or above")
     number = None if guess is ... else float(guess)
     _kept[question] = Prediction(question, number, unit)
-    note_prediction(_kept[question])
+    note_prediction(question, number, None)
     return _kept[question]
 
 

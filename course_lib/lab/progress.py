@@ -19,8 +19,6 @@ from course_lib.working_copy import FOLDER, RECORD, is_copy, stem_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from course_lib.lab.exercises.card import ScoreCard
-    from course_lib.lab.prediction import Prediction
 
 __all__ = ["note_cells", "note_check", "note_hint", "note_prediction", "progress"]
 
@@ -51,13 +49,13 @@ def progress(folder: Path | None = None) -> Table:
     )
 
 
-def note_check(number: str, card: ScoreCard) -> None:
-    """Keep the result of a check; a stub is no attempt."""
+def note_check(number: str, *, attempted: bool, passed: bool) -> None:
+    """Keep the result of a check; a stub is no attempt, and what was solved stays solved."""
 
     def change(kept: dict[str, Any]) -> None:
         exercise = kept["exercises"].setdefault(number, {"attempts": 0, "hints": 0})
-        exercise["attempts"] += card.verdict != "not attempted yet"
-        exercise["passed"] = exercise.get("passed", False) or card.passed
+        exercise["attempts"] += attempted
+        exercise["passed"] = exercise.get("passed", False) or passed
 
     _change(change)
 
@@ -72,11 +70,11 @@ def note_hint(number: str) -> None:
     _change(change)
 
 
-def note_prediction(prediction: Prediction) -> None:
-    """Keep a guess and its result."""
-    if prediction.guess is not None:
-        told = {"guess": prediction.guess, "actual": prediction.actual}
-        _change(lambda kept: kept["predictions"].update({prediction.question: told}))
+def note_prediction(question: str, guess: float | None, actual: float | None) -> None:
+    """Keep a guess, if there is one, and its result."""
+    if guess is not None:
+        told = {"guess": guess, "actual": actual}
+        _change(lambda kept: kept["predictions"].update({question: told}))
 
 
 def note_cells() -> None:
