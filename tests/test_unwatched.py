@@ -15,7 +15,7 @@ from langchain_core.tracers.context import collect_runs
 
 from course_lib.async_batch import as_runnable
 from course_lib.lab.simulation import simulate
-from course_lib.unwatched import call_unwatched, unwatched
+from course_lib.unwatched import ainvoke_of, call_unwatched, unwatched
 
 MARK: ContextVar[str] = ContextVar("mark", default="unset")
 MAKERS = {"ours": as_runnable, "plain": RunnableLambda}
@@ -401,3 +401,32 @@ def test_events_are_those_of_a_lambda():
     ours, plain = both(scenario)
     assert ours == plain
     assert len(ours) > 5
+
+
+def test_a_plain_lambda_of_a_coroutine_takes_the_short_way_too():
+    """Behind `amap`, say: no task of its own where nobody watches, and LangChain's way elsewhere."""
+
+    async def task_of(_):
+        return asyncio.current_task()
+
+    async def pieces(text):
+        for letter in text:
+            yield letter
+
+    async def configured(_, config):
+        return config["tags"]
+
+    async def main():
+        here, events = asyncio.current_task(), Events()
+        plain = ainvoke_of(RunnableLambda(task_of))
+        watched = await plain("x", {"callbacks": [events]})
+        return (
+            await plain("x") is here,
+            watched is here,
+            [event[0] for event in events.seen],
+            await ainvoke_of(RunnableLambda(pieces))("abc"),
+            await ainvoke_of(RunnableLambda(str.upper))("x"),
+            await ainvoke_of(RunnableLambda(configured))("x", {"tags": ["t"]}),
+        )
+
+    assert asyncio.run(main()) == (True, False, ["start", "end"], "abc", "X", ["t"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableLambda
-from langchain_core.runnables.config import patch_config
-from langchain_core.runnables.utils import accepts_config, accepts_run_manager
 
-from course_lib.unwatched import call_unwatched, unwatched
+from course_lib.unwatched import is_coroutine_function, short_way, unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -46,11 +43,11 @@ def as_runnable(
     Raises:
         TypeError: `afunc` is no coroutine function, or `func` is one.
     """
-    if not _is_coroutine_function(afunc):
+    if not is_coroutine_function(afunc):
         raise TypeError(
             f"afunc={afunc!r} is not `async def`: pass a coroutine function; a sync one is `func`"
         )
-    if func is not None and _is_coroutine_function(func):
+    if func is not None and is_coroutine_function(func):
         raise TypeError(f"func={func!r} is `async def`: pass it as `afunc`, or leave `func` out")
     name = name or str(getattr(afunc, "__name__", type(afunc).__name__))
     if func is None:
@@ -63,7 +60,7 @@ class _AsyncLambda(RunnableLambda[Input, Output]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._asks = accepts_config(self.afunc) or accepts_run_manager(self.afunc)
+        self._short = short_way(self.afunc)
 
     async def ainvoke(
         self,
@@ -71,20 +68,10 @@ class _AsyncLambda(RunnableLambda[Input, Output]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Output:
-        inherited = None if self._asks else unwatched(config)
-        if inherited is None:
+        inherited = unwatched(config) if self._short else None
+        if self._short is None or inherited is None:
             return await super().ainvoke(input, config, **kwargs)
-        return await call_unwatched(inherited, self._answer(input, inherited, kwargs))
-
-    async def _answer(self, given: Input, config: RunnableConfig, kwargs: dict[str, Any]) -> Output:
-        """Call the function; a Runnable that it returns is called likewise, as LangChain has it."""
-        answer = await cast("Any", self.afunc)(given, **kwargs)
-        if not isinstance(answer, Runnable):
-            return answer  # type: ignore[no-any-return]
-        left = config["recursion_limit"] - 1
-        if left < 0:
-            raise RecursionError(f"recursion limit reached: {self} returns Runnables without end")
-        return await answer.ainvoke(given, patch_config(config, recursion_limit=left))  # type: ignore[no-any-return]
+        return await self._short(input, inherited, kwargs)  # type: ignore[no-any-return]
 
     def invoke(
         self,
@@ -110,9 +97,3 @@ class _AsyncLambda(RunnableLambda[Input, Output]):
                 f"{self.name} has no sync implementation: `await runnable.ainvoke(...)` or "
                 "`abatch`, or `run_sync(runnable.ainvoke(...))` from sync code"
             )
-
-
-def _is_coroutine_function(func: object) -> bool:
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(
-        getattr(func, "__call__", None)  # noqa: B004 - the question is what calling it returns
-    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableLambda
+
+from course_lib.unwatched import ainvoke_of, is_coroutine_function
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -45,7 +46,7 @@ def as_call(
         ValueError: The config has a `run_id`.
     """
     if not isinstance(runnable, Runnable):
-        if not _is_coroutine_function(runnable):
+        if not is_coroutine_function(runnable):
             raise TypeError(
                 f"{name}={runnable!r} is neither a Runnable nor `async def`: pass a coroutine "
                 "function, `functools.partial` of one, or `RunnableLambda(function)`, which runs "
@@ -56,9 +57,6 @@ def as_call(
         runnable = RunnableLambda(runnable)
     if config is not None and config.get("run_id") is not None:
         raise ValueError("config has a run_id, which names a single run: leave it out")
-    return cast("Callable[[Input], Awaitable[Output]]", partial(runnable.ainvoke, config=config))
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004 - the question is what it returns
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    return cast(
+        "Callable[[Input], Awaitable[Output]]", partial(ainvoke_of(runnable), config=config)
+    )

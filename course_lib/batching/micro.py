@@ -9,6 +9,7 @@ from langchain_core.runnables import Runnable
 from course_lib.batching.arguments import as_call
 from course_lib.batching.batcher import Batcher, OnExit
 from course_lib.checks import require_whole
+from course_lib.unwatched import unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -135,6 +136,8 @@ class MicroBatcher(Runnable[Input, Output]):
         """
         if kwargs:
             raise TypeError(f"{self.name} takes no {', '.join(kwargs)}: a batch has no room for it")
+        if unwatched(config) is not None:
+            return await self(input)
         return await self._acall_with_config(self.__call__, input, config)
 
     def invoke(

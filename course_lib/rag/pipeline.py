@@ -16,6 +16,7 @@ from course_lib.rag.assembly import Assembly, gates_by_stage, places, require_na
 from course_lib.rag.budget import Budget
 from course_lib.rag.query import Query
 from course_lib.rag.settings import RagSettings, endpoint_from_environment
+from course_lib.unwatched import unwatched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
@@ -245,6 +246,9 @@ class RagPipeline(Runnable[str, RagAnswer]):
             config: Callbacks and the like.
             **kwargs: `budget`, as for `high_performance_rag`.
         """
+        inherited = unwatched(config)
+        if inherited is not None:
+            return await self._answer(input, inherited, **kwargs)
         return await self._acall_with_config(
             self._answer,  # type: ignore[arg-type] # given by name what it takes
             input,
