@@ -15,7 +15,7 @@ from course_lib.clock import running_loop, timer_of
 from course_lib.rag.scale_out.redis_desk import Desk
 from course_lib.rag.scale_out.redis_desk_parts import Answer, Caller
 from course_lib.rag.scale_out.redis_link import Linked, RedisLink, Script
-from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn
+from course_lib.rate_limiting.waiters import LoopWaiter, ThreadWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,7 +163,7 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
             Unavailable: Redis is away, and stays away (`on_failure="closed"`).
             RuntimeError: Inside an event loop in virtual time.
         """
-        turn = ThreadTurn(self._checked(weight), time.monotonic())
+        turn = ThreadWaiter(self._checked(weight), time.monotonic())
         caller = Caller(turn, waits=blocking)
         self._desk.join(caller)
         try:
@@ -175,7 +175,7 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
 
     async def aacquire(self, *, blocking: bool = True, weight: float = 1) -> bool:
         """Take tokens, from a coroutine; see `acquire`."""
-        turn = LoopTurn(self._checked(weight), time.monotonic())
+        turn = LoopWaiter(self._checked(weight), time.monotonic())
         caller = Caller(turn, waits=blocking)
         self._desk.join(caller)
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from course_lib.rate_limiting.turn import Turn
+    from course_lib.rate_limiting.waiters import Waiter
 
 __all__ = ["NOTHING", "Answer", "Ask", "Caller", "Counts", "Stake"]
 
@@ -77,7 +77,7 @@ class Caller:
 
     __slots__ = ("outcome", "stake", "turn", "waits")
 
-    def __init__(self, turn: Turn, *, waits: bool) -> None:
+    def __init__(self, turn: Waiter, *, waits: bool) -> None:
         self.turn = turn
         self.waits = waits
         self.outcome: bool | Exception | None = None
