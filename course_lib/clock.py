@@ -116,7 +116,12 @@ class Clock:
         """
         if running_loop() is not self.loop:
             self.follow()
-        return self._read()
+        now = self.timer() + self.offset
+        if now < self._last:
+            self.offset += self._last - now
+            return self._last
+        self._last = now
+        return now
 
     def nanoseconds(self) -> int:
         """Return what `now` does in whole nanoseconds, whose differences and sums are exact."""
@@ -125,7 +130,7 @@ class Clock:
     def seen(self) -> float:
         """Return the seconds for display: where `now` would change or refuse, the last known."""
         timer = self._given or timer_of(running_loop())
-        return self._read() if timer == self.timer else self._last
+        return self.now() if timer == self.timer else self._last
 
     def date(self) -> float:
         """Return the wall clock's time, in seconds since 1970, for what other processes read.
@@ -143,14 +148,6 @@ class Clock:
             self._change_to(timer, loop)
         self.loop = loop
 
-    def _read(self) -> float:
-        now = self.timer() + self.offset
-        if now < self._last:
-            self.offset += self._last - now
-            return self._last
-        self._last = now
-        return now
-
     def _change_to(
         self, timer: Callable[[], float], loop: asyncio.AbstractEventLoop | None
     ) -> None:
@@ -161,7 +158,8 @@ class Clock:
                 "give all of them one `timer=`."
             )
         if self._ageing:
-            self._last = max(self._read(), time.monotonic() + self._machine)
+            readings = self.timer() + self.offset, time.monotonic() + self._machine
+            self._last = max(self._last, *readings)
         self.timer, self.offset = timer, self._last - timer()
         if timer is time.monotonic:
             self._machine = self.offset

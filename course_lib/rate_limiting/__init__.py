@@ -3,8 +3,8 @@
 `TokenBucket` bounds a rate, `Gate` a rate and how many are inside at once, `Aimd` finds out how many
 that should be, and `limited` puts a Runnable behind a gate and tries again what was rejected.
 
-Beneath: `Level` is the bucket's arithmetic, a `Turn` is one who waits, a `Line` lets turns pass in
-order, a `Pool` keeps slots and who waits for one, `Admission` decides, and `Clock` tells the time.
+Beneath: a `Level` is the bucket's arithmetic, a `WaitingLine` lets those who wait pass in order, a
+`Waiter` is one of them (a coroutine or a thread), and `Clock` tells the time.
 """
 
 from course_lib.rate_limiting.aimd import Aimd, Policy

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import ConfigurableFieldSpec
     from langchain_core.utils.pydantic import TypeBaseModel
 
-    from course_lib.rate_limiting.gate import Gate
-    from course_lib.rate_limiting.slot import Slot
+    from course_lib.rate_limiting.gate import Gate, Slot
 
 __all__ = ["Limited", "limited"]
 

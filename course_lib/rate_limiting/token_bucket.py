@@ -9,17 +9,14 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from course_lib.checks import require_positive
 from course_lib.clock import Clock
-from course_lib.rate_limiting.level import EARLY, Level
-from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn, Turn
-from course_lib.rate_limiting.waiters import Line
+from course_lib.rate_limiting.waiters import EARLY, LoopWaiter, ThreadWaiter, Waiter, WaitingLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BucketStatistics", "TokenBucket"]
+__all__ = ["BucketStatistics", "Level", "TokenBucket"]
 
-
-T = TypeVar("T", bound=Turn)
+T = TypeVar("T", bound=Waiter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ class TokenBucket(BaseRateLimiter):
         if not 0 <= initial <= capacity:
             raise ValueError(f"initial={initial!r}: give tokens from 0 to capacity={capacity!r}")
         self._level = Level(rate, capacity, initial)
-        self.line = Line(self._level, Clock(timer, exclusive=True))
+        self.line = WaitingLine(self._level, Clock(timer, exclusive=True))
         self._refused = self._cancelled = 0
         self._waits = self._longest_wait = 0.0
 
@@ -142,15 +139,15 @@ class TokenBucket(BaseRateLimiter):
             ValueError: The weight is not above 0, or more than the capacity.
             RuntimeError: It would wait inside an event loop in virtual time.
         """
-        turn = self._arrive(ThreadTurn, weight, blocking)
-        if isinstance(turn, Turn):
-            try:
-                turn.wait()
-            except BaseException:
-                self._abandon(turn)
-                raise
-            return True
-        return turn
+        waiter = self._arrive(ThreadWaiter, weight, blocking)
+        if waiter is True or waiter is False:
+            return waiter
+        try:
+            waiter.wait()
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        return True
 
     async def aacquire(self, *, blocking: bool = True, weight: float = 1) -> bool:
         """Take tokens, from a coroutine; see `acquire`.
@@ -165,15 +162,15 @@ class TokenBucket(BaseRateLimiter):
         Raises:
             ValueError: The weight is not above 0, or more than the capacity.
         """
-        turn = self._arrive(LoopTurn, weight, blocking)
-        if isinstance(turn, Turn):
-            try:
-                await turn.wait()
-            except BaseException:
-                self._abandon(turn)
-                raise
-            return True
-        return turn
+        waiter = self._arrive(LoopWaiter, weight, blocking)
+        if waiter is True or waiter is False:
+            return waiter
+        try:
+            await waiter.wait()
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        return True
 
     def check(self, weight: float) -> None:
         """Refuse a weight that could never be had.
@@ -188,34 +185,94 @@ class TokenBucket(BaseRateLimiter):
 
     def _arrive(self, kind: Callable[[float, float], T], weight: float, blocking: bool) -> T | bool:  # noqa: FBT001 - handed on
         """Take tokens and return True; or else return the place in the line, or False."""
-        self.check(weight)
         line, level = self.line, self._level
+        if not 0 < weight <= level.capacity:
+            self.check(weight)
         with line.lock:
             now = line.clock.now()
-            if line:
-                line.advance()
-            if not line and level.due(weight) - now <= EARLY:
-                level.spend(weight, now)
+            if line.waiters and not blocking:
+                line.advance(now)
+            if not line.waiters and level.take(weight, now):
                 return True
             if not blocking:
                 self._refused += 1
                 return False
-            turn = kind(weight, now)
-            line.join(turn, self._admit)
-            line.advance()
-            return turn
+            waiter = kind(weight, now)
+            line.join(waiter, self._admit)
+            line.advance(now)
+            return waiter
 
-    def _admit(self, turn: Turn, now: float) -> None:
-        self._waits += now - turn.arrived
-        self._longest_wait = max(self._longest_wait, now - turn.arrived)
-        turn.grant(now)
+    def _admit(self, waiter: Waiter, now: float) -> None:
+        self._waits += now - waiter.arrived
+        self._longest_wait = max(self._longest_wait, now - waiter.arrived)
+        waiter.grant(now)
 
-    def _abandon(self, turn: Turn) -> None:
+    def _abandon(self, waiter: Waiter) -> None:
         """Let somebody go who was interrupted, perhaps just after their turn had come."""
         with self.line.lock:
             self._cancelled += 1
-            self.line.leave(turn)
-            if turn.granted_at is not None:
-                self._waits -= turn.granted_at - turn.arrived
-                self._level.give_back(turn.weight, turn.granted_at, self.line.clock.now())
-            self.line.advance()
+            self.line.leave(waiter)
+            now = self.line.clock.now()
+            if waiter.granted_at is not None:
+                self._waits -= waiter.granted_at - waiter.arrived
+                self._level.give_back(waiter.weight, waiter.granted_at, now)
+            self.line.advance(now)
+
+
+class Level:
+    """The level of a token bucket, counted in tokens spent since it was last full.
+
+    Saturated, the n-th token is there at `start + (n - capacity) / rate`, whenever the others were
+    taken: lateness is never lost and rounding does not add up. That is the virtual scheduling of
+    the generic cell rate algorithm (GCRA, ITU-T I.371), for requests of different weights. Only
+    when the bucket is full does time pass unused.
+
+    It only counts: it neither waits nor locks, and must be told the time.
+
+    Args:
+        rate: Tokens a second.
+        capacity: Tokens it holds; at most `capacity + rate * t` are spent in any t seconds.
+        initial: Tokens at time 0.
+
+    Attributes:
+        served: How often tokens were spent and not given back.
+    """
+
+    __slots__ = ("_full_at", "_spent", "capacity", "rate", "served")
+
+    def __init__(self, rate: float, capacity: float, initial: float) -> None:
+        self.rate = rate
+        self.capacity = capacity
+        self._full_at = 0.0
+        self._spent = capacity - initial
+        self.served = 0
+
+    def tokens(self, now: float) -> float:
+        """Return what is in it; below 0 by a hair where somebody was let in early."""
+        return min(self.capacity, self.capacity - self._spent + (now - self._full_at) * self.rate)
+
+    def due(self, weight: float) -> float:
+        """Return the time in seconds from which `weight` tokens can be spent."""
+        return self._full_at + (self._spent + weight - self.capacity) / self.rate
+
+    def take(self, weight: float, now: float) -> bool:
+        """Spend `weight` tokens if they are due; say whether they were."""
+        if now >= self._full_at + self._spent / self.rate:
+            self._full_at, self._spent = now, weight
+        elif self.due(weight) - now <= EARLY:
+            self._spent += weight
+        else:
+            return False
+        self.served += 1
+        return True
+
+    def give_back(self, weight: float, taken_at: float, now: float) -> None:
+        """Return what was spent for nothing, as far as that is safe.
+
+        Had it not been spent, the bucket might have been full since, and let that much time pass
+        unused: at most `rate * (now - taken_at)`, which is therefore kept. Given back at once,
+        it costs nothing.
+        """
+        unused = max(0.0, weight - self.rate * (now - taken_at))
+        self._spent = max(0.0, self._spent - unused)
+        self.served -= 1

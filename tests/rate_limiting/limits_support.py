@@ -2,7 +2,7 @@
 
 from itertools import accumulate
 
-from course_lib.rate_limiting.level import EARLY
+from course_lib.rate_limiting.waiters import EARLY
 
 ROUNDING = EARLY + 2e-9  # seconds: virtual time is kept in nanoseconds
 

@@ -225,10 +225,9 @@ class GateMachine(RuleBasedStateMachine):
                 caller.leave.set()
             self.time.wait(max(self.cool_until, 20 / self.rate))
         assert all(caller.task.done() for caller in self.callers)
-        admission = self.gate._admission
         assert (self.gate.statistics().inside, self.gate.statistics().waiting) == (0, 0)
-        assert admission._rate.clock.waiting == len(admission._rated) == 0
-        assert admission.root.candidate is None
+        assert self.gate._clock.waiting == len(self.gate._rated) == 0
+        assert self.gate._slots.candidate is None
         self.nobody_came_in_wrongly()
 
 

@@ -12,7 +12,7 @@ from limits_support import excess
 
 from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import TokenBucket
-from course_lib.rate_limiting.level import Level
+from course_lib.rate_limiting.token_bucket import Level
 
 NAN = float("nan")
 
@@ -24,10 +24,12 @@ class Logged(Level):
         super().__init__(*arguments)
         self.log = []
 
-    def spend(self, weight, now):
+    def take(self, weight, now):
         """Take tokens, and note it."""
-        self.log.append((now, weight))
-        super().spend(weight, now)
+        taken = super().take(weight, now)
+        if taken:
+            self.log.append((now, weight))
+        return taken
 
 
 class Parrot(FakeListChatModel):

@@ -1,4 +1,4 @@
-"""A line of turns: who passes when, and who keeps the time."""
+"""A line of waiters: who passes when, and who keeps the time."""
 
 import asyncio
 import threading
@@ -7,30 +7,29 @@ import pytest
 
 from course_lib.clock import Clock
 from course_lib.lab.simulation import simulate
-from course_lib.rate_limiting.level import Level
-from course_lib.rate_limiting.turn import LoopTurn, ThreadTurn
-from course_lib.rate_limiting.waiters import Line
+from course_lib.rate_limiting.token_bucket import Level
+from course_lib.rate_limiting.waiters import LoopWaiter, ThreadWaiter, WaitingLine
 
 
 def make(seconds, capacity=1):
     """A line at one token a second, from an empty bucket, by a clock set by hand."""
-    return Line(Level(1, capacity, 0), Clock(lambda: seconds[0], exclusive=True))
+    return WaitingLine(Level(1, capacity, 0), Clock(lambda: seconds[0], exclusive=True))
 
 
-def join(line, kind=ThreadTurn):
-    """Have somebody join; return the turn."""
-    turn = kind(1, line.clock.now())
-    line.join(turn, lambda passing, now: passing.grant(now))
-    line.advance()
-    return turn
+def join(line, kind=ThreadWaiter):
+    """Have somebody join; return who waits."""
+    waiter = kind(1, line.clock.now())
+    line.join(waiter, lambda passing, now: passing.grant(now))
+    line.advance(line.clock.now())
+    return waiter
 
 
-def alarm(turn):
+def alarm(waiter):
     """Seconds until a thread's alarm rings, None if it has none."""
-    return turn._seconds
+    return waiter._seconds
 
 
-def test_turns_pass_one_by_one_as_they_are_due():
+def test_waiters_pass_one_by_one_as_they_are_due():
     """Each at its moment; the next one then has the alarm."""
     seconds = [0.0]
     line = make(seconds)
@@ -45,11 +44,11 @@ def test_an_alarm_that_rings_too_early_is_set_again():
     """As when the timer given goes slower than the machine's clock."""
     seconds = [0.0]
     line = make(seconds)
-    turn = join(line)
+    waiter = join(line)
     seconds[0] = 0.25
-    turn.disarm()
+    waiter.disarm()
     line._ring()
-    assert (turn.granted_at, alarm(turn)) == (None, 0.75)
+    assert (waiter.granted_at, alarm(waiter)) == (None, 0.75)
 
 
 def test_who_keeps_the_time_hands_it_on_when_leaving():
@@ -59,10 +58,10 @@ def test_who_keeps_the_time_hands_it_on_when_leaving():
     first, second = join(line), join(line)
     assert line.leave(first)
     assert not line.leave(first)
-    line.advance()
+    line.advance(line.clock.now())
     assert (alarm(first), alarm(second)) == (None, 1)
     line.leave(second)
-    line.advance()
+    line.advance(line.clock.now())
     assert (alarm(second), len(line), line.clock.waiting) == (None, 0, 0)
 
 
@@ -72,7 +71,7 @@ def test_a_thread_keeps_the_time_rather_than_a_loop():
     async def main():
         seconds = [0.0]
         line = make(seconds)
-        coroutine = join(line, LoopTurn)
+        coroutine = join(line, LoopWaiter)
         before = coroutine._handle
         thread = join(line)
         return before, coroutine._handle, alarm(thread), line.leave(coroutine)
@@ -84,7 +83,7 @@ def test_a_thread_keeps_the_time_rather_than_a_loop():
 
 def test_a_wait_beyond_what_threads_can_wait_is_cut_into_pieces():
     """`Event.wait` refuses centuries; the alarm is set again as often as it takes."""
-    line = Line(Level(1e-12, 1, 0), Clock(lambda: 0.0, exclusive=True))
+    line = WaitingLine(Level(1e-12, 1, 0), Clock(lambda: 0.0, exclusive=True))
     assert alarm(join(line)) == threading.TIMEOUT_MAX
 
 
@@ -98,7 +97,7 @@ def test_a_wait_that_is_interrupted_leaves_the_line():
     bucket = TokenBucket(0.001, 1, initial=0)
     gate = Gate(concurrency=1, bucket=bucket)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ThreadTurn, "wait", interrupt)
+        patch.setattr(ThreadWaiter, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bucket.acquire()
         with pytest.raises(KeyboardInterrupt), gate.slot():
@@ -110,12 +109,12 @@ def test_waking_a_loop_that_has_just_been_closed_does_no_harm():
     """Nobody is left to be told."""
     loop = asyncio.new_event_loop()
 
-    async def make_turn():
-        return LoopTurn(1, 0.0)
+    async def make_waiter():
+        return LoopWaiter(1, 0.0)
 
-    turn = loop.run_until_complete(make_turn())
+    waiter = loop.run_until_complete(make_waiter())
     loop.close()
-    turn.grant(0.0)
-    turn.alarm(1, lambda: None)
-    assert turn.gone
-    assert not turn.can_keep_time
+    waiter.grant(0.0)
+    waiter.alarm(1, lambda: None)
+    assert waiter.gone
+    assert not waiter.can_keep_time

@@ -8,7 +8,7 @@ import pytest
 from course_lib.errors import RateLimited
 from course_lib.lab.simulation import simulate
 from course_lib.rate_limiting import Gate, TokenBucket
-from course_lib.rate_limiting.turn import LoopTurn
+from course_lib.rate_limiting.waiters import LoopWaiter
 
 
 def now():
@@ -161,8 +161,8 @@ def test_a_caller_that_leaves_while_a_nested_call_arrives_lends_nothing():
         async with left:
             pass
         slot = gate.slot()
-        gate._admission.arrive(slot, LoopTurn, left)
-        return slot.pool is gate._admission.root, left.lent
+        gate._arrive(slot, LoopWaiter, left)
+        return slot.queue is gate._slots, left.lent
 
     assert simulate(main).value == (True, None)
 
