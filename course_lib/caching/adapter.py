@@ -12,7 +12,7 @@ from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
 from course_lib.caching.keys import stable_key
 from course_lib.caching.memory import Entry
-from course_lib.caching.single_flight import Flights, TaskFlight, Work
+from course_lib.caching.single_flight import Flights, TaskFlight, Work, is_no_value
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -141,9 +141,10 @@ class CacheAdapter(BaseCache):
         self._leading.discard(task)
         if flight.landed:
             return
-        if task.cancelled():
+        error = task.exception() if own and not task.cancelled() else None
+        if task.cancelled() or is_no_value(error):
             self._land(flight, _CANCELLED)
-        elif own and (error := task.exception()) is not None:
+        elif error is not None:
             self._land(flight, error, failed=True)
         else:
             self._land(flight, _NOTHING)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from course_lib.caching.memory import Entry, Expiry, Memory
-from course_lib.caching.single_flight import TaskSingleFlight, ThreadSingleFlight
+from course_lib.caching.single_flight import TaskSingleFlight, ThreadSingleFlight, is_no_value
 from course_lib.checks import require_positive
 from course_lib.clock import Clock
 
@@ -74,7 +74,8 @@ class AsyncCache:
     Any value is one like any other: `None`, `0`, `""` and `[]` are kept, too. Of many who ask for a
     key that is not there, one leads to a computation and the others wait for it. The computation
     belongs to nobody: it goes on when the first caller is cancelled, and is cancelled when nobody
-    waits any more. Its error is raised in everybody who waits, and is not kept.
+    waits any more. Its error is raised in everybody who waits, and is not kept. What is no
+    `Exception` (a cancellation, an interruption) is never taken for a value, wherever it stands.
 
     May be used by several threads and event loops, also one after another. Each event loop
     computes for itself, and threads do among themselves; what one has found, all find.
@@ -208,7 +209,7 @@ class AsyncCache:
         Args:
             keys: What the values are kept under; see `get_or_compute`.
             compute: Coroutine function that is given the keys to compute and returns their values
-                in the same order; an exception among them is the error of that key.
+                in the same order; an `Exception` among them is the error of that key.
             ttl: Seconds that the values are kept, if not as given for all.
             return_exceptions: Whether to return errors in the place of values.
 
@@ -218,6 +219,7 @@ class AsyncCache:
         Raises:
             Exception: Without `return_exceptions`, when all is done, the first error in the order
                 of `keys`. Otherwise as `get_or_compute`.
+            BaseException: It stood among the values, and is no `Exception`; the others are kept.
         """
         keys = list(keys)
         found = self._memory.find_many(keys)
@@ -254,7 +256,8 @@ class AsyncCache:
         """Keep a value. What is being computed for the key is not kept any more.
 
         Raises:
-            TypeError: The key is not hashable or, where there is a store, no str.
+            TypeError: The key is not hashable or, where there is a store, no str; the value is a
+                cancellation or an interruption.
             ValueError: `ttl` is out of range.
         """
         entry = self._new_entry(key, value, ttl)
@@ -361,8 +364,10 @@ class AsyncCache:
     ) -> list[Any]:
         """Return the values of `keys`, those that were found and those that came late."""
         entries = [entry or late[key] for key, entry in zip(keys, found, strict=True)]
+        if not return_exceptions:
+            return [self._give(entry) for entry in entries]
         return [
-            entry.value if entry.failed and return_exceptions else self._give(entry)
+            entry.value if isinstance(entry.value, Exception) else self._give(entry)
             for entry in entries
         ]
 
@@ -386,6 +391,8 @@ class AsyncCache:
     def _new_entry(self, key: Hashable, value: Any, ttl: float | None) -> Entry:
         """Put a value in memory and return its entry; what is computed for the key is void."""
         self._checked(key, ttl)
+        if is_no_value(value):
+            raise TypeError(f"value={value!r} is no value: raise it, do not keep it")
         entry = Entry(value if self._copy is None else self._copy(value))
         with self._lock:
             self._forget(key)

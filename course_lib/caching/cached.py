@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from langchain_core.runnables import Runnable
+from langchain_core.runnables.config import get_config_list
 
 from course_lib.caching.cache import AsyncCache
 from course_lib.caching.keys import KeyMaker, chosen
@@ -44,8 +46,10 @@ def cached(
 
     It behaves as the one given, but faster: `invoke`, `batch`, `stream` and their asynchronous
     forms, with the same config. A hit runs nothing, so that callbacks see only the misses. `abatch`
-    answers hits without a task, computes duplicates once, and passes all misses on in one `abatch`.
-    A stream is kept as its pieces, and given again piece by piece.
+    answers hits without a task, computes duplicates once, and asks for the misses one by one, as
+    many at once as `max_concurrency` says: batches of others can hand out what belongs to another
+    item, or an interruption, in the place of an answer. A stream is kept as its pieces, and given
+    again piece by piece.
 
     Args:
         runnable: What is asked on a miss.
@@ -197,7 +201,7 @@ class Cached(Runnable[Input, Output]):
 
         async def compute(missing: list[str]) -> Sequence[Any]:
             some, configs = chosen(missing, keys, inputs, config)
-            return await self.bound.abatch(some, configs, return_exceptions=True, **kwargs)
+            return await self._ask_each(some, get_config_list(configs, len(some)), kwargs)
 
         return await self.cache.get_or_compute_many(
             keys, compute, return_exceptions=return_exceptions
@@ -216,7 +220,8 @@ class Cached(Runnable[Input, Output]):
 
         def compute(missing: list[str]) -> Sequence[Any]:
             some, configs = chosen(missing, keys, inputs, config)
-            return self.bound.batch(some, configs, return_exceptions=True, **kwargs)
+            each_by_itself = Runnable.batch  # LangChain's own, whatever `bound` makes of it
+            return each_by_itself(self.bound, some, configs, return_exceptions=True, **kwargs)
 
         return self.cache.get_or_compute_many_sync(
             keys, compute, return_exceptions=return_exceptions
@@ -261,6 +266,19 @@ class Cached(Runnable[Input, Output]):
             self.cache.set_sync(key + _STREAM, pieces)
             return
         yield from pieces
+
+    async def _ask_each(
+        self, inputs: list[Input], configs: list[RunnableConfig], kwargs: dict[str, Any]
+    ) -> list[Any]:
+        """Return what becomes of each: an answer, or what was raised in its place."""
+        limit = configs[0].get("max_concurrency")
+        room = asyncio.Semaphore(limit) if limit else nullcontext()
+
+        async def ask(one: Input, config: RunnableConfig) -> Output:
+            async with room:
+                return await self.bound.ainvoke(one, config, **kwargs)
+
+        return await asyncio.gather(*map(ask, inputs, configs), return_exceptions=True)
 
 
 def _number(thing: Any) -> str:

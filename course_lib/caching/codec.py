@@ -75,14 +75,19 @@ class JsonCodec:
             if self._classes.setdefault(kind.__name__, kind) is not kind:
                 raise ValueError(f"allow={kind!r}: there is another {kind.__name__}: rename one")
 
-    def dumps(self, value: Any) -> str:
-        """Return canonical JSON: the same text for equal values, in every process.
+    def dumps(self, value: Any, *, sort: bool = True) -> str:
+        """Return JSON.
+
+        Args:
+            value: What is written.
+            sort: Whether dictionaries are written in the order of their keys: then equal values
+                have one text, in every process. Otherwise they come back in their own order.
 
         Raises:
             TypeError: The value, or something in it, cannot be written exactly.
             ValueError: A number is not finite, or the value contains itself.
         """
-        return _ENCODER.encode(self.encode(value))
+        return (_SORTED if sort else _ORDERED).encode(self.encode(value))
 
     def loads(self, text: str | bytes) -> Any:
         """Return the value of what `dumps` wrote.
@@ -167,6 +172,7 @@ _CONVERTED: Final[dict[type, Callable[[Any], Any]]] = {
     float: _finite,
     TextAccessor: str,  # what a message's `text` is
 }
-_ENCODER: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+_SORTED, _ORDERED = (
+    json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=sort, separators=(",", ":"))
+    for sort in (True, False)
 )

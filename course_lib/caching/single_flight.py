@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from course_lib.caching.memory import Memory
     from course_lib.caching.store_tier import Tier
 
-__all__ = ["Flights", "TaskFlight", "TaskSingleFlight", "ThreadSingleFlight", "Work"]
+__all__ = ["Flights", "TaskFlight", "TaskSingleFlight", "ThreadSingleFlight", "Work", "is_no_value"]
 
 Compute: TypeAlias = "Callable[[list[Any]], Sequence[Entry]]"
 AsyncCompute: TypeAlias = "Callable[[list[Any]], Awaitable[Sequence[Entry]]]"
@@ -179,20 +179,35 @@ class SingleFlight(Generic[F]):
         for flight, entry in zip(flights, entries, strict=True):
             if entry.failed:
                 self._fail(flight, entry.value)
-                continue
-            entry.cost = cost
-            with self._memory.lock:
-                if self.flights.is_current(flight):
-                    self._memory.keep(flight.key, entry, ttl)
-                    kept[str(flight.key)] = entry
+            elif not is_no_value(entry.value) and self._keep(flight, entry, cost, ttl):
+                kept[str(flight.key)] = entry
         return kept
 
+    def _keep(self, flight: F, entry: Entry, cost: float, ttl: float | None) -> bool:
+        """Put a value in memory, unless the key was set or invalidated since it took off."""
+        entry.cost = cost
+        with self._memory.lock:
+            current = self.flights.is_current(flight)
+            if current:
+                self._memory.keep(flight.key, entry, ttl)
+            return current
+
     def _land(self, flights: Sequence[F], entries: Sequence[Entry]) -> None:
-        """Give the values to those who wait; errors have landed."""
+        """Give the values to those who wait; errors have landed.
+
+        Raises:
+            BaseException: What stands in the place of a value, and is no `Exception`.
+        """
+        stop: BaseException | None = None
         for flight, entry in zip(flights, entries, strict=True):
+            if is_no_value(entry.value):
+                stop = stop or entry.value
+                continue
             with self._memory.lock:  # before anybody wakes who may ask again
                 self.flights.remove(flight)
             flight.land(entry)
+        if stop is not None:
+            raise stop
 
     def _fail(self, flight: F, error: Exception) -> None:
         if flight.landed:
@@ -206,12 +221,17 @@ class SingleFlight(Generic[F]):
                 memory.keep(flight.key, entry)
         flight.land(entry)
 
-    def _give_up(self, flights: Iterable[F]) -> None:
-        """Let nobody wait for what will not come; no effect on what has landed."""
+    def _give_up(self, flights: Iterable[F], entry: Entry | None = None) -> None:
+        """Let nobody wait for what will not come; no effect on what has landed.
+
+        Args:
+            flights: What was to be computed.
+            entry: What is raised in those who wait; by default they are told that it was given up.
+        """
         for flight in flights:
             with self._memory.lock:
                 self.flights.remove(flight)
-            flight.land(None)
+            flight.land(entry)
 
 
 class Work:
@@ -299,7 +319,8 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
     """Finds out values for tasks: waits for who computes them, or has them computed.
 
     The computation is a task of its own, in a copy of the context of whoever came first. It goes on
-    as long as anybody waits for one of its values; when nobody does any more, it is cancelled.
+    as long as anybody waits for one of its values; when nobody does any more, it is cancelled. What
+    it returns although it was cancelled is not kept: whoever cancels wants no result.
 
     Args:
         memory: The first tier.
@@ -363,7 +384,7 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
     ) -> asyncio.Task[None]:
         work = flights[0].work
         work.task = task = flights[0].loop.create_task(self._fly(flights, compute, ttl, asked))
-        task.add_done_callback(lambda _: self._end(flights))
+        task.add_done_callback(partial(self._end, flights))
         return task
 
     async def _fly(
@@ -381,6 +402,7 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
                 return
             start = self._memory.now()
             entries = await compute([flight.key for flight in flights])
+            _refuse_cancelled()
             kept = self._computed(flights, entries, ttl, start)
             if self._tier is not None:
                 await self._tier.write(kept)
@@ -388,8 +410,14 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
             for flight in flights:
                 self._fail(flight, error)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise  # the loop itself raises the last two
+        except BaseException as stop:  # noqa: BLE001 - as above, but it is no error to be kept
+            self._give_up(flights, Entry(stop, failed=True))
 
-    def _end(self, flights: list[TaskFlight]) -> None:
+    def _end(self, flights: list[TaskFlight], task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # has been raised by the loop
         flights[0].work.task = None  # whose context holds the work: a circle, left to the collector
         self._give_up(flights)  # the task may have been cancelled by others
 
@@ -462,6 +490,21 @@ class ThreadSingleFlight(SingleFlight[ThreadFlight]):
         if self._tier is not None:
             self._tier.write_sync(kept)
         self._land(flights, entries)
+
+
+def is_no_value(value: Any) -> bool:
+    """Return whether this is no value, nor an error: a cancellation, an interruption.
+
+    Batches of others hand them out in the place of values.
+    """
+    return isinstance(value, BaseException) and not isinstance(value, Exception)
+
+
+def _refuse_cancelled() -> None:
+    """Raise CancelledError if the running task has been cancelled, and went on all the same."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _is_gone(loop: asyncio.AbstractEventLoop | None) -> bool:

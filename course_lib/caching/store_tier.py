@@ -181,7 +181,7 @@ class Tier:
             "expires": _EVER if ever else today + left,
         }
         try:
-            return self._codec.dumps(stored).encode(), None if ever else left
+            return self._codec.dumps(stored, sort=False).encode(), None if ever else left
         except (TypeError, ValueError) as error:
             self._failed(f"the value of {key!r:.80} stays in memory only", error)
             return None

@@ -17,7 +17,7 @@ class Chat(BaseChatModel):
     """A chat model that takes a second, counts, and may fail."""
 
     calls: list = []  # noqa: RUF012 - a pydantic field
-    error: Exception | None = None
+    error: BaseException | None = None
     seconds: float = 1
     model_config = {"arbitrary_types_allowed": True}  # noqa: RUF012 - pydantic's
 
@@ -126,6 +126,26 @@ def test_an_error_reaches_all_who_wait_and_is_not_kept():
 
     assert simulate(main).value == ({OSError}, "answer 2")
     assert len(model.calls) == 2
+
+
+def test_an_interruption_of_one_is_not_raised_in_others():
+    """Who waits takes over."""
+
+    class StopError(BaseException):
+        pass
+
+    model = chat(error=StopError())
+
+    async def main():
+        first = asyncio.create_task(model.ainvoke("q"))
+        await asyncio.sleep(0.5)
+        second = asyncio.create_task(model.ainvoke("q"))
+        with pytest.raises((StopError, AttributeError)):  # LangChain takes it for a result
+            await first
+        model.error = None
+        return (await second).content
+
+    assert simulate(main).value == "answer 2"
 
 
 def test_who_waits_does_so_for_a_while_only():

@@ -385,6 +385,90 @@ def test_a_cancelled_computation_is_a_cancelled_call():
     simulate(main)
 
 
+class StopError(BaseException):
+    """No `Exception`, as KeyboardInterrupt, which would stop the loop."""
+
+
+@pytest.mark.parametrize("stop", [StopError, asyncio.CancelledError])
+def test_what_is_no_exception_is_raised_and_never_kept(stop):
+    """Raised by the computation or returned by it, alone or in a batch, whose others are kept."""
+
+    async def main():
+        cache = new(negative_ttl=60)
+
+        async def raises():
+            raise stop
+
+        async def returns():
+            return stop()
+
+        async def many(keys):
+            return [stop() if key == "b" else key for key in keys]
+
+        for ask in (
+            lambda: cache.get_or_compute("raised", raises),
+            lambda: cache.get_or_compute("returned", returns),
+            lambda: cache.get_or_compute_many("abc", many),
+            lambda: cache.get_or_compute_many("b", many, return_exceptions=True),
+        ):
+            with pytest.raises(stop):
+                await ask()
+        found = [await cache.get(key) for key in ("raised", "returned", *"abc")]
+        return found, cache.statistics().errors, cache.statistics().in_flight
+
+    assert simulate(main).value == ([None, None, "a", None, "c"], 0, 0)
+
+
+def test_in_threads_too_what_is_no_exception_is_raised_and_never_kept():
+    """An interruption is its thread's own."""
+    cache = new(negative_ttl=60)
+
+    def many(keys):
+        return [KeyboardInterrupt() if key == "b" else key for key in keys]
+
+    for ask in (
+        lambda: cache.get_or_compute_sync("returned", KeyboardInterrupt),
+        lambda: cache.get_or_compute_many_sync("abc", many),
+        lambda: cache.get_or_compute_many_sync("b", many, return_exceptions=True),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    assert [cache.get_sync(key) for key in ("returned", *"abc")] == [None, "a", None, "c"]
+
+
+def test_what_is_no_value_cannot_be_set():
+    """A batch of somebody else's may have handed it out."""
+    with pytest.raises(TypeError, match="CancelledError.* is no value: raise it"):
+        new().set_sync("k", asyncio.CancelledError())
+
+
+def test_what_a_cancelled_computation_returns_is_not_kept():
+    """An early refresh that the end of the loop cuts off leaves the good value as it was."""
+    time = [0.0]
+    cache = new(timer=lambda: time[0], early=1)
+
+    async def compute():
+        time[0] += 9.9
+        return "good"
+
+    async def cut_off():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "half"
+
+    async def ask(compute):
+        answers = {await cache.get_or_compute("k", compute) for _ in range(200)}
+        await asyncio.sleep(0)
+        return answers
+
+    assert asyncio.run(ask(compute)) == {"good"}
+    time[0] += 9.9
+    assert asyncio.run(ask(cut_off)) == {"good"}
+    assert cache.statistics().refreshes
+    assert cache.get_sync("k") == "good"
+
+
 def test_a_batch_is_computed_in_one_call_without_what_is_there_or_on_its_way():
     """Duplicates once; the results in the order of the keys."""
 

@@ -49,15 +49,23 @@ class Search:
         return RunnableLambda(self.find, afunc=self.afind, name="search")
 
 
-class Batches(RunnablePassthrough):
-    """Notes how it was called."""
+class Noting(RunnablePassthrough):
+    """Notes how each question came."""
 
     calls: list = []  # noqa: RUF012 - a pydantic field
 
-    async def abatch(self, inputs, config=None, *, return_exceptions=False, **kwargs):
+    async def ainvoke(self, input, config=None, **kwargs):  # noqa: A002 - LangChain's name
         """Note, and answer."""
-        self.calls.append((inputs, config, kwargs))
-        return [f"about {each}" for each in inputs]
+        self.calls.append((input, config["tags"], kwargs))
+        return f"about {input}"
+
+    async def abatch(self, *_, **__):
+        """Not to be called: what it hands out may belong to another item."""
+        raise AssertionError
+
+
+class StopError(BaseException):
+    """No `Exception`, as KeyboardInterrupt, which would stop the test."""
 
 
 def new(**options):
@@ -82,35 +90,49 @@ def test_a_second_call_asks_nobody():
     assert search.asked == ["a", "b"]
 
 
-def test_in_a_batch_duplicates_are_asked_once_and_misses_in_one_call():
+def test_in_a_batch_duplicates_are_asked_once_and_misses_one_by_one():
     """With the config and the arguments of the caller."""
-    runnable = Batches()
+    runnable = Noting(calls=[])
     chain = cached(runnable, new(), namespace="search")
-    config = {"tags": ["mine"], "max_concurrency": 3}
+    config = {"tags": ["mine"]}
 
     async def main():
-        await chain.ainvoke("a", stop="x")
+        await chain.ainvoke("a", {"tags": ["first"]}, stop="x")
         return await chain.abatch(["b", "a", "b", "c"], config, stop="x")
 
-    assert simulate(main).value == ["about b", "a", "about b", "about c"]
-    assert runnable.calls == [(["b", "c"], config, {"stop": "x"})]
+    assert simulate(main).value == ["about b", "about a", "about b", "about c"]
+    assert runnable.calls == [
+        ("a", ["first"], {"stop": "x"}),
+        ("b", ["mine"], {"stop": "x"}),
+        ("c", ["mine"], {"stop": "x"}),
+    ]
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(None, 1), (0, 1), (2, 3)])
+def test_a_batch_asks_as_many_at_once_as_it_may(limit, seconds):
+    """All, or as many as `max_concurrency` says."""
+    search = Search()
+    chain = cached(search.runnable(), new())
+    result = simulate(lambda: chain.abatch(list("abcde"), {"max_concurrency": limit}))
+    assert result.seconds == seconds
+    assert sorted(search.asked) == list("abcde")
 
 
 def test_each_item_of_a_batch_keeps_its_own_config():
     """Those of the misses, in their order."""
-    runnable = Batches(calls=[])
+    runnable = Noting(calls=[])
     chain = cached(runnable, new(), namespace="search")
     configs = [{"tags": [tag]} for tag in "xyz"]
 
     async def main():
-        await chain.ainvoke("b")
+        await chain.ainvoke("b", {"tags": []})
         await chain.abatch(["a", "b", "c"], configs)
         with pytest.raises(ValueError, match="3 configs for 2 inputs"):
             await chain.abatch(["a", "b"], configs)
         return await chain.abatch([])
 
     assert simulate(main).value == []
-    assert runnable.calls == [(["a", "c"], [configs[0], configs[2]], {})]
+    assert runnable.calls[1:] == [("a", ["x"], {}), ("c", ["z"], {})]
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -134,6 +156,74 @@ def test_one_failure_in_a_batch_takes_nobody_along(sync):
     assert [answers[0], answers[2]] == [["about a"], ["about c"]]
     assert isinstance(answers[1], OSError)
     assert sorted(search.asked) == ["a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_what_fails_for_good_has_nobody_elses_answer(sync):
+    """LangChain's own batch of a Runnable with retries can hand out a neighbour's."""
+    seen = []
+
+    def answer(question):
+        seen.append(question)
+        if question == "hopeless" or (question == "flaky" and seen.count("flaky") == 1):
+            raise OSError(question)
+        return f"about {question}"
+
+    async def aanswer(question):
+        return answer(question)
+
+    patient = RunnableLambda(answer, afunc=aanswer).with_retry(
+        stop_after_attempt=2, wait_exponential_jitter=False
+    )
+    chain = cached(RunnableLambda(str) | patient, new())
+    questions = ["fine", "flaky", "hopeless"]
+
+    async def main():
+        return await chain.abatch(questions, return_exceptions=True)
+
+    answers = chain.batch(questions, return_exceptions=True) if sync else asyncio.run(main())
+    assert answers[:2] == ["about fine", "about flaky"]
+    assert isinstance(answers[2], OSError)
+    with pytest.raises(OSError, match="hopeless"):
+        chain.invoke("hopeless")
+
+
+def test_a_step_that_is_cancelled_is_no_answer():
+    """It is raised, in the batch and when it is asked for again; the others are kept."""
+    asked = []
+
+    async def step(question):
+        asked.append(question)
+        if question == "b":
+            raise asyncio.CancelledError
+        return question
+
+    chain = cached(RunnableLambda(step) | RunnableLambda(step), new())
+
+    async def main():
+        for call in (lambda: chain.abatch(["a", "b", "c"]), lambda: chain.ainvoke("b")):
+            with pytest.raises(asyncio.CancelledError):
+                await call()
+        return await chain.abatch(["a", "c"])
+
+    assert simulate(main).value == ["a", "c"]
+    assert sorted(asked) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_an_interruption_of_a_synchronous_batch_is_no_answer():
+    """It is raised, and what was under way is asked again."""
+    asked = []
+
+    def step(question):
+        asked.append(question)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return question
+
+    chain = cached(RunnableLambda(str) | RunnableLambda(step), new())
+    with pytest.raises(KeyboardInterrupt):
+        chain.batch(["a", "b"], {"max_concurrency": 1})
+    assert chain.batch(["a", "b"]) == ["a", "b"]
 
 
 def test_callbacks_see_the_misses_and_only_them():

@@ -96,6 +96,14 @@ def test_equal_values_have_one_text(value, random):
     assert codec.dumps(dict(items)) == codec.dumps(value)
 
 
+@given(st.dictionaries(TEXT, st.dictionaries(TEXT, SCALARS, max_size=3), max_size=6))
+def test_a_dictionary_can_keep_its_order(value):
+    """Also inside another one."""
+    codec = JsonCodec()
+    back = codec.loads(codec.dumps(value, sort=False))
+    assert str(back) == str(value)
+
+
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)
 def test_langchains_data_comes_back_as_it_was(value):
     """By itself and inside others."""

@@ -84,6 +84,13 @@ def test_what_one_cache_computed_the_next_one_finds(value):
     assert (statistics.store_hits, statistics.hits, statistics.misses) == (1, 1, 0)
 
 
+def test_a_dictionary_comes_back_in_its_order():
+    """A reader must not see which tier a value comes from."""
+    store, value = InMemoryByteStore(), {"b": 1, "a": {"z": 1, "y": 2}}
+    new(store).set_sync("k", value)
+    assert str(new(store).get_sync("k")) == str(value)
+
+
 def test_fifty_who_ask_lead_to_one_question_to_the_store():
     """And the batch asks it once for all its keys."""
 
