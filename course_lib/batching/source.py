@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, I
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from course_lib.batching.arguments import refuse_single_input
-from course_lib.tasks import report
+from course_lib.tasks import error_of, report
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -32,7 +32,7 @@ class Sink(Protocol):
         """Take an item that has been there since a time."""
 
     def exhausted(self, error: BaseException | None = None) -> None:
-        """Learn that nothing more comes, because of an error perhaps."""
+        """Learn that nothing more comes: because of an error perhaps, of any kind."""
 
 
 class InputSource(Protocol):
@@ -86,9 +86,11 @@ class _IterableSource:
                     sink.exhausted()
                 else:
                     sink.start(item, sink.began)
-        except Exception as error:  # noqa: BLE001 - it is raised where the outcomes are awaited
+        except BaseException as error:
             self._iterator = None
-            sink.exhausted(error)
+            sink.exhausted(error)  # it is raised where the outcomes are awaited,
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise  # and what stops the program also at once, wherever the source was read
         finally:
             self._busy = False
 
@@ -156,7 +158,5 @@ class _AsyncIterableSource:
 def _pumped(task: asyncio.Task[None], sink: Sink) -> None:
     if sink.stopped:
         report(task)
-    elif task.cancelled():
-        sink.exhausted(RuntimeError("the source of the inputs was cancelled, though not by `amap`"))
     else:
-        sink.exhausted(task.exception())
+        sink.exhausted(error_of(task))
