@@ -112,7 +112,7 @@ class _AsyncIterableSource:
     __slots__ = ("_begun", "_iterator", "_room", "_task")
 
     def __init__(self, iterator: AsyncIterator[Any]) -> None:
-        self._iterator = iterator
+        self._iterator: AsyncIterator[Any] | None = iterator  # until the task has begun to read it
         self._begun = False
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -130,14 +130,15 @@ class _AsyncIterableSource:
     async def _pump(self, sink: Sink) -> None:
         """Read and close in one task, as time limits and cancel scopes within the source need."""
         loop = asyncio.get_running_loop()
+        iterator, self._iterator = self._iterator, None
         try:
-            async for item in self._iterator:
+            async for item in iterator:  # type: ignore[union-attr] # this is the first to take it
                 sink.start(item, loop.time())
                 while not sink.room():
                     self._room = loop.create_future()
                     await self._room
         finally:
-            await self._close_iterator()
+            await _close(iterator)
 
     def stop(self) -> None:
         if self._task is not None:
@@ -147,12 +148,14 @@ class _AsyncIterableSource:
         return [] if self._task is None else [self._task]
 
     async def close(self) -> None:
-        await self._close_iterator()  # once more: the task may have ended before it began
+        iterator, self._iterator = self._iterator, None
+        await _close(iterator)
 
-    async def _close_iterator(self) -> None:
-        close = getattr(self._iterator, "aclose", None)
-        if close is not None:
-            await close()
+
+async def _close(iterator: AsyncIterator[Any] | None) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _pumped(task: asyncio.Task[None], sink: Sink) -> None:

@@ -141,6 +141,7 @@ def test_an_interrupt_reaches_the_callers_where_the_loop_runs_on():
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(caller)
         assert caller.done() == done
+    assert isinstance(caller.exception(), KeyboardInterrupt)
     loop.close()
 
 

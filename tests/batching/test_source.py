@@ -147,6 +147,7 @@ def test_an_interrupt_while_the_source_is_read_reaches_loop_and_consumer():
     assert not consumer.done()
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(consumer)
+    assert isinstance(consumer.exception(), KeyboardInterrupt)
     loop.close()
 
 
@@ -171,3 +172,55 @@ def test_what_would_end_the_consumer_silently_is_an_error_of_the_source(kind, er
         return others()
 
     assert simulate(main).value == set()
+
+
+class Stream:
+    """A stream that is no generator, and says which tasks close it."""
+
+    def __init__(self):
+        self.reader, self.closed_by = None, []
+
+    def __aiter__(self):
+        """It is its own iterator."""
+        return self
+
+    async def __anext__(self):
+        """It has no end."""
+        self.reader = asyncio.current_task()
+        return 1.0
+
+    async def aclose(self):
+        """Note by whom."""
+        self.closed_by.append(asyncio.current_task())
+
+
+def test_a_stream_is_closed_once_and_by_who_reads_it():
+    """Its cancel scopes belong to that task; a second time might be too much for it."""
+
+    async def main():
+        stream = Stream()
+        async with amap(Step(), stream, limit=2) as outcomes:
+            await anext(outcomes)
+        assert stream.reader is not asyncio.current_task()
+        return stream.closed_by == [stream.reader]
+
+    assert simulate(main).value
+
+
+def test_a_stream_that_nobody_has_read_is_closed_all_the_same():
+    """Whether its reader was never made, or cancelled before it began."""
+
+    async def main():
+        never, cancelled = Stream(), Stream()
+        async with amap(Step(), never, limit=2):
+            pass
+        async with amap(Step(), cancelled, limit=2) as outcomes:
+            asking = asyncio.ensure_future(anext(outcomes))
+            await asyncio.sleep(0)
+            for task in others():
+                task.cancel()
+            await asyncio.wait([asking])
+        assert cancelled.reader is None
+        return len(never.closed_by), len(cancelled.closed_by)
+
+    assert simulate(main).value == (1, 1)

@@ -275,6 +275,7 @@ def test_an_interrupt_reaches_the_consumer_where_the_loop_runs_on(batch):
     assert not consumer.done()
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(consumer)
+    assert isinstance(consumer.exception(), KeyboardInterrupt)
     loop.close()
 
 
