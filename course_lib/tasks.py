@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = ["cancel_once", "outlast", "report"]
+__all__ = ["cancel_once", "error_of", "outlast", "report"]
 
 
 async def outlast(pending: Callable[[], Collection[asyncio.Future[Any]]]) -> None:
@@ -28,6 +28,14 @@ async def outlast(pending: Callable[[], Collection[asyncio.Future[Any]]]) -> Non
             cancelled = error
     if cancelled is not None:
         raise cancelled
+
+
+def error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return why a task that is done has no result; a `CancelledError` where it was cancelled."""
+    try:
+        return task.exception()
+    except asyncio.CancelledError as cancelled:
+        return cancelled
 
 
 def report(task: asyncio.Task[Any]) -> None:

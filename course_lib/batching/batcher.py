@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from course_lib.checks import require_seconds, require_whole
 from course_lib.retry import TRANSIENT
-from course_lib.tasks import cancel_once, outlast
+from course_lib.tasks import cancel_once, error_of, outlast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -241,34 +241,35 @@ class Batcher(Generic[Output]):
             self._settle(batch, results)
 
     def _worth_halving(self, error: Exception) -> bool:
-        return not isinstance(error, WrongNumberOfResults) and self._isolate(error)
+        task = asyncio.current_task()
+        cancelled = task is not None and task.cancelling()  # and what it raises is its clean-up's
+        return not (cancelled or isinstance(error, WrongNumberOfResults)) and self._isolate(error)
 
     def _settle(self, batch: Iterable[_Submission[Output]], results: Iterable[Any]) -> None:
         """Hand out results and errors, unless the caller has given up."""
         for one, result in zip(batch, results, strict=True):
             if one.answer.done():
                 continue
-            if isinstance(result, StopIteration):  # a future refuses it
-                result = RuntimeError(f"the item was answered with {result!r}")  # noqa: PLW2901
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 self._failed += 1
-                one.answer.set_exception(result)
+                one.answer.set_exception(_raisable(result))
             else:
                 self._answered += 1
                 one.answer.set_result(result)
 
     def _ended(self, batch: _Batch[Output], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        self._fail(batch.submissions, error)
+        self._fail(batch.submissions, error_of(task))
         batch.submissions = []  # they refer to it
         self._schedule()
 
     def _fail(self, submissions: list[_Submission[Output]], error: BaseException | None) -> None:
         self._settle(submissions, [self._unanswered(error) for _ in submissions])
 
-    def _unanswered(self, error: BaseException | None) -> Exception:
-        """Return what becomes of an item whose batch has ended without answering it."""
+    def _unanswered(self, error: BaseException | None) -> BaseException:
+        """Return what becomes of an item whose batch has ended, or was none, with no answer."""
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            return error
         if self._closing:
             return BatcherClosed(f"the {self._name} was closed before this item was answered")
         unanswered = RuntimeError("the batch that this item was in was cancelled")
@@ -433,6 +434,16 @@ class _SubmissionQueue(Generic[Output]):
             one = self._outside.pop(0)
             one.admit()
             insort(self._queue, one, key=_PLACE)
+
+
+def _raisable(error: BaseException) -> BaseException:
+    """Return the error in an item's place as what can be raised in its caller."""
+    # A future refuses the one; by the other a caller would take itself for cancelled.
+    if not isinstance(error, StopIteration | asyncio.CancelledError):
+        return error
+    told = RuntimeError(f"the item was answered with {error!r}")
+    told.__cause__ = error
+    return told
 
 
 def _checked(results: Any, count: int) -> Iterable[Any]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, I
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from course_lib.batching.arguments import refuse_single_input
-from course_lib.tasks import report
+from course_lib.tasks import error_of, report
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -32,7 +32,7 @@ class Sink(Protocol):
         """Take an item that has been there since a time."""
 
     def exhausted(self, error: BaseException | None = None) -> None:
-        """Learn that nothing more comes, because of an error perhaps."""
+        """Learn that nothing more comes: because of an error perhaps, of any kind."""
 
 
 class InputSource(Protocol):
@@ -86,9 +86,11 @@ class _IterableSource:
                     sink.exhausted()
                 else:
                     sink.start(item, sink.began)
-        except Exception as error:  # noqa: BLE001 - it is raised where the outcomes are awaited
+        except BaseException as error:
             self._iterator = None
-            sink.exhausted(error)
+            sink.exhausted(error)  # it is raised where the outcomes are awaited,
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise  # and what stops the program also at once, wherever the source was read
         finally:
             self._busy = False
 
@@ -110,7 +112,7 @@ class _AsyncIterableSource:
     __slots__ = ("_begun", "_iterator", "_room", "_task")
 
     def __init__(self, iterator: AsyncIterator[Any]) -> None:
-        self._iterator = iterator
+        self._iterator: AsyncIterator[Any] | None = iterator  # until the task has begun to read it
         self._begun = False
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -128,14 +130,15 @@ class _AsyncIterableSource:
     async def _pump(self, sink: Sink) -> None:
         """Read and close in one task, as time limits and cancel scopes within the source need."""
         loop = asyncio.get_running_loop()
+        iterator, self._iterator = self._iterator, None
         try:
-            async for item in self._iterator:
+            async for item in iterator:  # type: ignore[union-attr] # this is the first to take it
                 sink.start(item, loop.time())
                 while not sink.room():
                     self._room = loop.create_future()
                     await self._room
         finally:
-            await self._close_iterator()
+            await _close(iterator)
 
     def stop(self) -> None:
         if self._task is not None:
@@ -145,18 +148,18 @@ class _AsyncIterableSource:
         return [] if self._task is None else [self._task]
 
     async def close(self) -> None:
-        await self._close_iterator()  # once more: the task may have ended before it began
+        iterator, self._iterator = self._iterator, None
+        await _close(iterator)
 
-    async def _close_iterator(self) -> None:
-        close = getattr(self._iterator, "aclose", None)
-        if close is not None:
-            await close()
+
+async def _close(iterator: AsyncIterator[Any] | None) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _pumped(task: asyncio.Task[None], sink: Sink) -> None:
     if sink.stopped:
         report(task)
-    elif task.cancelled():
-        sink.exhausted(RuntimeError("the source of the inputs was cancelled, though not by `amap`"))
     else:
-        sink.exhausted(task.exception())
+        sink.exhausted(error_of(task))

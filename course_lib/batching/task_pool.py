@@ -10,7 +10,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
 
-from course_lib.tasks import outlast, report
+from course_lib.tasks import error_of, outlast, report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,7 +100,7 @@ class Outcomes(AsyncIterator[Outcome[Output]], Generic[Output]):
     async def __anext__(self) -> Outcome[Output]:
         if self._over:
             raise StopAsyncIteration
-        self._pool.begin()
+        self._pool.check()
         try:
             outcome = await self._pool.next()
         except BaseException:
@@ -201,30 +201,26 @@ class TaskPool(Generic[Output]):
         state = "stopped" if self.stopped else f"{len(self._tasks)} in flight"
         return f"{state}, {self._started} started, {self._held} not yet fetched"
 
-    def begin(self) -> None:
-        """Start, if that has not been done; otherwise check that the caller may ask.
+    def check(self) -> None:
+        """See that the caller may ask for the next outcome.
 
         Raises:
             RuntimeError: Another task waits already, or it was started in another loop.
         """
-        loop = asyncio.get_running_loop()
-        if self.loop is None:
-            self.loop = loop
-            self.began = loop.time()
-            self.context = copy_context()
-            self._source.fill(self)
-        elif self.loop is not loop:
+        if self.loop not in (None, asyncio.get_running_loop()):
             raise RuntimeError("this was begun in another event loop: iterate it in one loop")
-        elif self._waiter is not None:
+        if self._waiter is not None:
             raise RuntimeError("another task waits for the next outcome: let one task iterate")
 
     async def next(self) -> Outcome[Output]:
-        """Return the next outcome.
+        """Return the next outcome; start, if that has not been done.
 
         Raises:
             StopAsyncIteration: There is none.
             BaseException: What an item or the source raised; everything has been wound up.
         """
+        if self.loop is None:
+            self._begin()
         while not self._ready:
             if self.stopped or (self._exhausted and not self._tasks):
                 await self.close()
@@ -238,6 +234,12 @@ class TaskPool(Generic[Output]):
         outcome = self._ready.popleft()
         self._source.fill(self)
         return outcome
+
+    def _begin(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.began = self.loop.time()
+        self.context = copy_context()
+        self._source.fill(self)
 
     async def _change(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
@@ -270,7 +272,8 @@ class TaskPool(Generic[Output]):
         """Learn that the source has ended; with an error, raise that in the end, or at once."""
         self._exhausted = True
         if error is not None and not self.stopped:
-            if self._return_exceptions:
+            error = _raisable(error, "the source of the inputs")
+            if self._return_exceptions and isinstance(error, Exception):
                 self._error = error
             else:
                 self._fail(error)
@@ -315,18 +318,24 @@ class TaskPool(Generic[Output]):
 
     def _ended(self, item: _Item, task: asyncio.Task[Output]) -> None:
         self._tasks.discard(task)
-        error = _error_of(item.index, task)
         if self.stopped:
             report(task)
             return
-        if error is None or (self._return_exceptions and isinstance(error, Exception)):
-            self._finish(item, None if error else task.result(), error)
+        error = error_of(task)
+        if error is None:
+            self._finish(item, task.result(), None)
         else:
-            self._fail(error)
+            self._failed(item, _raisable(error, f"item {item.index}"))
         self._release(item)
         self._wake()
 
-    def _finish(self, item: _Item, value: Output | None, error: Any) -> None:
+    def _failed(self, item: _Item, error: BaseException) -> None:
+        if self._return_exceptions and isinstance(error, Exception):
+            self._finish(item, None, error)
+        else:  # also an interrupt: what is no `Exception` is raised, whatever is said of errors
+            self._fail(error)
+
+    def _finish(self, item: _Item, value: Output | None, error: Exception | None) -> None:
         wait, service = round(item.wait, _DIGITS), round(item.service, _DIGITS)
         outcome = Outcome(item.index, value, error, wait, service, item.attempts)
         if self._watch is not None:
@@ -443,16 +452,21 @@ class _Item:
         self.holds = True  # a place
 
 
-def _error_of(index: int, task: asyncio.Task[Any]) -> BaseException | None:
-    """Return why an item has no value, as something that can be raised in its consumer."""
-    if task.cancelled():
-        return RuntimeError(f"item {index} was cancelled from within or outside, but not by `amap`")
-    error = task.exception()
-    if isinstance(error, StopAsyncIteration):  # it would end the consumer's loop silently
-        stopped = RuntimeError(f"item {index} raised StopAsyncIteration")
-        stopped.__cause__ = error
-        return stopped
-    return error
+def _raisable(error: BaseException, name: str) -> BaseException:
+    """Return an error as what can be raised in the consumer, whom nobody has cancelled.
+
+    Args:
+        error: The error.
+        name: Who raised it.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        told = RuntimeError(f"{name} was cancelled from within or outside, but not by `amap`")
+    elif isinstance(error, StopAsyncIteration):  # it would end the consumer's loop silently
+        told = RuntimeError(f"{name} raised StopAsyncIteration")
+    else:
+        return error
+    told.__cause__ = error
+    return told
 
 
 def _abandon(pool: TaskPool[Any]) -> None:

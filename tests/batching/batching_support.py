@@ -29,6 +29,10 @@ class Step:
         return item
 
 
+class Stop(BaseException):
+    """What is no `Exception`, and does not stop the event loop as an interrupt does."""
+
+
 async def handed_over(items):
     """The same items from an asynchronous source."""
     for item in items:

@@ -171,6 +171,28 @@ def test_who_gives_up_in_the_queue_makes_room_at_once():
     assert simulate(main).value == (4, 2.0)
 
 
+def test_an_error_in_the_clean_up_of_a_batch_is_no_reason_to_call_it_again():
+    """Leaving the block waits for the clean-up, and for nothing else."""
+    calls = []
+
+    async def process(items):
+        calls.append(items)
+        try:
+            await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(1)
+            raise OSError("while leaving")
+
+    async def main():
+        async with PriorityBatchProcessor(process, batch_size=2, on_exit="cancel") as processor:
+            tasks = [asyncio.ensure_future(processor.submit(n)) for n in range(2)]
+            await asyncio.sleep(0.5)
+        return kinds(await outcomes(tasks)), now()
+
+    assert simulate(main).value == (["OSError", "OSError"], 1.5)
+    assert calls == [[0, 1]]
+
+
 def test_a_batch_is_cancelled_once_and_may_clean_up():
     """Leaving the block does not cut short the clean-up of one that nobody waits for."""
     cleaned = []

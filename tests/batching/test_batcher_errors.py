@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 from batches_support import Service, kinds, outcomes, submit_all
+from batching_support import Stop
 
 from course_lib.batching import (
     BatcherClosed,
+    MicroBatcher,
     PriorityBatchProcessor,
     WrongNumberOfResults,
 )
@@ -84,6 +86,70 @@ def test_an_exception_in_an_items_place_is_its_error():
 
     found, _ = submit_all(process, [(n, 0) for n in range(4)], batch_size=4)
     assert found == [0, "KeyError", "RuntimeError", 3]
+
+
+def test_what_is_no_exception_is_never_an_answer():
+    """In an item's place it is raised: a cancellation, that nobody asked for, as an error."""
+
+    async def process(items):
+        places = [asyncio.CancelledError(), Stop(), GeneratorExit()]
+        return [places[item] if item < len(places) else item for item in items]
+
+    async def main():
+        async with PriorityBatchProcessor(process, batch_size=5) as processor:
+            answers = [await processor.enqueue(n) for n in range(5)]
+            await asyncio.wait(answers)
+            return [answer.exception() for answer in answers], processor.statistics()
+
+    errors, statistics = simulate(main).value
+    assert kinds(errors) == ["RuntimeError", "Stop", "GeneratorExit", None, None]
+    assert isinstance(errors[0].__cause__, asyncio.CancelledError)
+    assert (statistics.failed, statistics.answered) == (3, 2)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
+def test_what_is_no_exception_is_raised_by_every_call_of_its_batch(error):
+    """It is no error of an item, to be looked for, and it leaves the program."""
+    calls = []
+
+    async def process(items):
+        calls.append(items)
+        raise error
+
+    async def main():
+        async with PriorityBatchProcessor(process, batch_size=4) as processor:
+            await asyncio.gather(*(processor.submit(n) for n in range(4)))
+
+    with pytest.raises(error):
+        asyncio.run(main())
+    assert calls == [[0, 1, 2, 3]]
+
+
+def test_an_interrupt_reaches_the_callers_where_the_loop_runs_on():
+    """As a notebook's does, which must not wait for ever."""
+
+    async def process(items):
+        raise KeyboardInterrupt
+
+    async def main():
+        async with MicroBatcher(process, max_size=4) as batcher:
+            return await batcher(1)
+
+    loop = asyncio.new_event_loop()
+    caller = loop.create_task(main())
+    for done in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(caller)
+        assert caller.done() == done
+    assert isinstance(caller.exception(), KeyboardInterrupt)
+    loop.close()
+
+
+def test_an_error_in_saying_what_is_worth_halving_is_raised():
+    """By the calls of that batch; it was not cancelled, and is not said to be."""
+    wrong = lambda error: error.status == 400  # noqa: E731 - a ValueError has none
+    found, _ = submit_all(Service(bad=[0]), [(n, 0) for n in range(4)], batch_size=2, isolate=wrong)
+    assert found == ["AttributeError", "AttributeError", 4, 6]
 
 
 def test_after_an_error_it_goes_on():

@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+from functools import partial
 
 import pytest
-from batching_support import Source, Step, now, others, settle
+from batching_support import Source, Step, Stop, now, others, settle
 
-from course_lib.batching import amap
+from course_lib.batching import amap, batch_in_chunks
 from course_lib.lab.simulation import simulate
 
 
@@ -18,6 +19,7 @@ def fails_at(place):
     )
 
 
+PATIENT = {"return_exceptions": True}
 KINDS = pytest.mark.parametrize("kind", ["sync", "later"])
 
 
@@ -237,16 +239,55 @@ def test_an_item_may_close_the_window_that_it_is_in():
     assert simulate(main).value == ([], set())
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_is_no_outcome(error):
-    """It leaves the loop at once, whatever is said of errors."""
+MACHINES = pytest.mark.parametrize(
+    "batch", [partial(amap, limit=2, attempts=3), partial(batch_in_chunks, size=2)]
+)
 
-    async def step(_):
-        raise error
+
+@MACHINES
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
+def test_what_is_no_exception_is_no_outcome(batch, error):
+    """It is raised at once, whatever is said of errors, and nothing goes on."""
+    step = Step(lambda _: 0.001, lambda item: error() if item == 3 else None)
+    seen = []
 
     async def main():
-        async for _ in amap(step, range(5), limit=2, return_exceptions=True):
-            pass
+        async for outcome in batch(step, range(50), return_exceptions=True):
+            seen.append(outcome.value)  # noqa: PERF401 - what was there before the error
 
     with pytest.raises(error):
         asyncio.run(main())
+    assert seen == [0, 1, 2][: len(seen)]
+    assert (step.inside, len(step.started)) == (0, 4)
+
+
+@MACHINES
+def test_an_interrupt_reaches_the_consumer_where_the_loop_runs_on(batch):
+    """As a notebook's does, which must not wait for ever."""
+
+    async def main():
+        return [o async for o in batch(Step(float, lambda _: KeyboardInterrupt()), [0], **PATIENT)]
+
+    loop = asyncio.new_event_loop()
+    consumer = loop.create_task(main())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(consumer)
+    assert not consumer.done()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(consumer)
+    assert isinstance(consumer.exception(), KeyboardInterrupt)
+    loop.close()
+
+
+@MACHINES
+def test_a_cancellation_that_an_item_raises_is_its_own_error(batch):
+    """Where errors are outcomes the others stand; it is never handed out as it is."""
+    step = Step(float, lambda item: asyncio.CancelledError() if item == 1 else None)
+
+    async def main():
+        return [o async for o in batch(step, range(4), ordered=True, **PATIENT)]
+
+    outcomes = simulate(main).value
+    assert [outcome.value for outcome in outcomes] == [0, None, 2, 3]
+    assert isinstance(outcomes[1].error, RuntimeError)
+    assert isinstance(outcomes[1].error.__cause__, asyncio.CancelledError)
