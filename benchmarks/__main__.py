@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 NAMES = (
+    "overhead",
     "async_batch",
     "rate_limiting",
     "batching",
