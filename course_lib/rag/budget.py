@@ -88,6 +88,8 @@ class Budget:
             *stages: The stages ahead.
             share: How much of the expected time is to be there.
         """
+        if self.end is None:
+            return True
         return self.left() >= share * sum(map(self._pace.expected, stages))
 
     def latest(self, stage: str) -> float | None:

@@ -93,7 +93,10 @@ def build_prompt(
 
 def _passage(document: Document) -> str:
     """Return a passage behind its id; a line in it that begins like an id is none."""
-    return f"[{document.id}] {_LOOKS_LIKE_AN_ID.sub(' [', document.page_content)}"
+    text = document.page_content
+    if "[" in text:  # most have none, and a search for line ends costs more than all the rest
+        text = _LOOKS_LIKE_AN_ID.sub(" [", text)
+    return f"[{document.id}] {text}"
 
 
 def _cut(text: str, most: int, count: Callable[[str], int]) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 from langchain_core.documents import Document
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Collection,
+        Hashable,
         Iterator,
         Mapping,
         Sequence,
@@ -51,6 +54,9 @@ Result = TypeVar("Result")
 _END: Final = object()
 _ABSENT: Final = object()
 """What is not kept."""
+
+_TEXTS: Final = 4_096
+"""Passages and prompts whose digests are remembered."""
 
 _BATCHES: Final = 2
 """Batches of questions embedded at once: one is answered while the next one fills."""
@@ -205,9 +211,10 @@ class Kept:
         self._cache = cache
         self._stages = frozenset(stages)
         self._scope = scope
+        self._key = lru_cache(maxsize=_TEXTS)(self._new_key)  # the same questions come again
 
     async def fetch(
-        self, stage: str, parts: tuple[Any, ...], compute: Callable[[], Awaitable[Result]]
+        self, stage: str, parts: tuple[Hashable, ...], compute: Callable[[], Awaitable[Result]]
     ) -> Result:
         """Return a stage's result: the one kept, the one on its way, or a new one.
 
@@ -220,22 +227,22 @@ class Kept:
             return await compute()
         return cast("Result", await self._cache.get_or_compute(self._key(stage, parts), compute))
 
-    async def look(self, stage: str, parts: tuple[Any, ...]) -> Any:
+    async def look(self, stage: str, parts: tuple[Hashable, ...]) -> Any:
         """Return a stage's result if it is kept, and `_ABSENT` otherwise."""
         if stage not in self._stages:
             return _ABSENT
         return await self._cache.get(self._key(stage, parts), _ABSENT)
 
-    async def has(self, stage: str, parts: tuple[Any, ...]) -> bool:
+    async def has(self, stage: str, parts: tuple[Hashable, ...]) -> bool:
         """Return whether a stage's result is kept."""
         return await self.look(stage, parts) is not _ABSENT
 
-    async def keep(self, stage: str, parts: tuple[Any, ...], result: Any) -> None:
+    async def keep(self, stage: str, parts: tuple[Hashable, ...], result: Any) -> None:
         """Keep a result that came another way, such as piece by piece."""
         if stage in self._stages:
             await self._cache.set(self._key(stage, parts), result)
 
-    def _key(self, stage: str, parts: tuple[Any, ...]) -> str:
+    def _new_key(self, stage: str, parts: tuple[Hashable, ...]) -> str:
         return stable_key(self._scope, *parts, namespace=f"rag/{stage}")
 
 
@@ -316,7 +323,7 @@ class Retrieval:
     async def candidates(self, question: str, k: int, trace: Trace) -> tuple[Document, ...]:
         """Return the `k` passages that fit a question best, best first."""
         store = self._store
-        way = None if store is None else [self._settings.embedding_model, *store.version]
+        way = None if store is None else (self._settings.embedding_model, *store.version)
 
         async def find() -> tuple[Document, ...]:
             return tuple(await self._found(question, k, trace))
@@ -394,7 +401,7 @@ class AnswerWriter:
             text, put_in, put_out = await call
             return text, put_in, put_out  # a plain tuple, which any store can hold
 
-        return Reply(*await self._kept.fetch("generate", (self._model, most, prompt), ask))
+        return Reply(*await self._kept.fetch("generate", self._parts(prompt, most), ask))
 
     async def pieces(
         self, prompt: str, most: int, trace: Trace, config: RunnableConfig | None
@@ -403,7 +410,7 @@ class AnswerWriter:
 
         Each caller has a stream of their own. One that comes to its end is kept.
         """
-        parts = (self._model, most, prompt)
+        parts = self._parts(prompt, most)
         kept = await self._kept.look("generate", parts)
         if kept is not _ABSENT:
             yield Reply(*kept)
@@ -418,7 +425,10 @@ class AnswerWriter:
 
     async def is_kept(self, prompt: str, most: int) -> bool:
         """Return whether `reply` would make no call."""
-        return await self._kept.has("generate", (self._model, most, prompt))
+        return await self._kept.has("generate", self._parts(prompt, most))
+
+    def _parts(self, prompt: str, most: int) -> tuple[Hashable, ...]:
+        return self._model, most, _digest(prompt)
 
 
 def _scored(document: Document, score: float) -> Document:
@@ -429,9 +439,13 @@ def _scored(document: Document, score: float) -> Document:
     )
 
 
-def _ranking(question: str, documents: Sequence[Document], top_n: int) -> tuple[Any, ...]:
+def _ranking(question: str, documents: Sequence[Document], top_n: int) -> tuple[Hashable, ...]:
     """Return all that a ranking depends on: the texts by their digest, since keys are to be short."""
-    digest = sha256()
-    for each in documents:
-        digest.update(f"{each.id}\0{each.page_content}\0".encode(errors="surrogatepass"))
-    return question, top_n, digest.hexdigest()
+    ids_and_texts = ((str(each.id), _digest(each.page_content)) for each in documents)
+    return question, top_n, _digest("\0".join(chain.from_iterable(ids_and_texts)))
+
+
+@lru_cache(maxsize=_TEXTS)
+def _digest(text: str) -> str:
+    """Return what stands for a text in a key. Texts come again and again, so it is worked out once."""
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()
