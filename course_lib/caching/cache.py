@@ -99,7 +99,8 @@ class AsyncCache:
         store: A second tier, asked on a miss in memory, that others may share and that may outlive
             the process: `SqliteStore(path)` or another `BaseStore[str, bytes]`. With it, keys are
             str. Where it fails, or `codec` cannot write a value, the cache goes on without it: that
-            is counted, and the first time is logged as a warning.
+            is counted, and the first time is logged as a warning. One that has let its callers wait
+            in vain three times in a row is left alone for ten seconds.
         store_timeout: Seconds that the store may take for a call.
         codec: Writes values for the store; by default a `JsonCodec()`.
         timer: Returns seconds that never go back; by default the running event loop's time where

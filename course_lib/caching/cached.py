@@ -16,7 +16,7 @@ from course_lib.caching.cache import AsyncCache
 from course_lib.caching.keys import KeyMaker, chosen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 
     from langchain_core.runnables import RunnableConfig
     from langchain_core.runnables.utils import ConfigurableFieldSpec
@@ -38,6 +38,7 @@ def cached(
     *,
     key: Callable[[Input], Any] | None = None,
     namespace: str | None = None,
+    ignore: Collection[str] = (),
 ) -> Cached[Input, Output]:
     """Return a Runnable that asks the cache before it asks the one given.
 
@@ -59,10 +60,13 @@ def cached(
         namespace: Whose answers these are. By default those of this very object, and of this
             `key`: wrapped again, it finds them. Where there is a store, say it: what is kept there
             outlives the objects of this process.
+        ignore: Fields of a config's "configurable" that answers do not depend on, such as
+            `["thread_id"]`. All others belong to the key, so that nobody gets what another
+            tenant's configuration found, but for those whose names begin with `__`.
 
     Raises:
         ValueError: There is a store, and no namespace.
-        TypeError: `runnable` is no Runnable, or `cache` no AsyncCache.
+        TypeError: `runnable` is no Runnable, `cache` no AsyncCache, or `ignore` no collection.
     """
     if not isinstance(runnable, Runnable):
         raise TypeError(
@@ -79,7 +83,7 @@ def cached(
             )
         numbers = [_number(thing) for thing in (runnable, key) if thing is not None]
         namespace = "/".join([runnable.get_name(), *numbers])
-    return Cached(runnable, cache, key, namespace)
+    return Cached(runnable, cache, key, namespace, ignore)
 
 
 class Cached(Runnable[Input, Output]):
@@ -90,6 +94,7 @@ class Cached(Runnable[Input, Output]):
         cache: Where answers are kept.
         key: Returns what of an input the answer depends on, or None for all.
         namespace: What tells these keys from others in the cache.
+        ignore: Configurable fields that answers do not depend on.
     """
 
     def __init__(
@@ -98,11 +103,12 @@ class Cached(Runnable[Input, Output]):
         cache: AsyncCache,
         key: Callable[[Input], Any] | None,
         namespace: str,
+        ignore: Collection[str],
     ) -> None:
         self.bound = bound
         self.cache = cache
         self.namespace = namespace
-        maker = KeyMaker(namespace, key, [spec.id for spec in bound.config_specs])
+        maker = KeyMaker(namespace, key, ignore)
         self._key, self._keys = maker.key, maker.keys
 
     def __repr__(self) -> str:
@@ -138,11 +144,12 @@ class Cached(Runnable[Input, Output]):
     def key_of(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002 - LangChain's name
         """Return the key of an input, as `cache.invalidate` wants it.
 
-        The arguments beside the input are part of it, and so are the configurable fields that the
-        Runnable declares.
+        The arguments beside the input are part of it, and so are the configurable fields of the
+        config, but for those that are ignored. The ids of messages are not.
 
         Raises:
-            TypeError: No key can be made of it; the message says what to do.
+            TypeError: No key can be made of it; the message says of what, and what to do.
+            ValueError: The same, of what contains itself or is no finite number.
         """
         return self._key(input, config, kwargs)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import ensure_config
+
+# The config of the run that is under way, which `ensure_config` takes into account.
+from langchain_core.runnables.config import var_child_runnable_config as surrounding_config
 
 from course_lib.caching.codec import JsonCodec
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
+    from pydantic import BaseModel
 
 __all__ = ["LONGEST", "KeyMaker", "chosen", "stable_key"]
 
@@ -20,14 +25,25 @@ T = TypeVar("T")
 LONGEST: Final = 200
 """Characters of a key that are kept as they are; of a longer one, its SHA-256."""
 
-_CODEC: Final = JsonCodec()
+
+class _KeyCodec(JsonCodec):
+    """Leaves out of messages what is drawn anew each time that one is made."""
+
+    def _encode_fields(self, value: BaseModel) -> dict[str, Any]:
+        if isinstance(value, BaseMessage) and value.id is not None:
+            value = value.model_copy(update={"id": None})
+        return super()._encode_fields(value)
+
+
+_CODEC: Final = _KeyCodec()
 
 
 def stable_key(*parts: Any, namespace: str = "") -> str:
     """Return a str for values, equal for equal values, in every process and run.
 
     It is the canonical JSON of the parts (dicts sorted by key, no spaces). Python's `hash` is no
-    key: it differs from process to process for a str, and is the same for 1, 1.0 and True.
+    key: it differs from process to process for a str, and is the same for 1, 1.0 and True. The ids
+    of messages make no difference.
 
         >>> stable_key({"q": "two clocks", "k": 5}, namespace="search")
         'search:{"k":5,"q":"two clocks"}'
@@ -62,29 +78,31 @@ def _kind(error: Exception) -> type[Exception]:
 
 
 class KeyMaker:
-    """Makes the keys of a Runnable's inputs.
+    """Makes the keys of a Runnable's inputs: `stable_key` of each, and of what goes with it.
 
     Args:
         namespace: What tells these keys from others in the same cache.
         key: Returns what of an input the answer depends on; None for all of it.
-        configurable: Fields of a config's "configurable" that the answer depends on.
+        ignore: Fields of a config's "configurable" that it does not depend on.
+
+    Raises:
+        TypeError: `ignore` is one name, and not a collection of names.
     """
 
     def __init__(
-        self, namespace: str, key: Callable[[Any], Any] | None, configurable: Sequence[str]
+        self, namespace: str, key: Callable[[Any], Any] | None, ignore: Collection[str]
     ) -> None:
+        if isinstance(ignore, str):
+            raise TypeError(f"ignore={ignore!r}: give names in a list, ignore=[{ignore!r}]")
         self._namespace = namespace
         self._key = key
         self._prefix = f"{namespace}:"
-        self._configurable = configurable
+        self._ignore = frozenset(ignore)
 
     def key(self, value: Any, config: RunnableConfig | None, kwargs: dict[str, Any]) -> str:
         """Return the key of one input."""
-        if type(value) is str and self._key is None and not (kwargs or self._configurable):
-            text = encode_basestring(value)
-            return self._prefix + (text if len(text) <= LONGEST else shortened(text))
-        [key] = self.keys([value], config, kwargs)
-        return key
+        scope = self._scope(config, kwargs)
+        return self._named(value if self._key is None else self._key(value), scope)
 
     def keys(
         self,
@@ -92,7 +110,7 @@ class KeyMaker:
         config: RunnableConfig | Sequence[RunnableConfig] | None,
         kwargs: dict[str, Any],
     ) -> list[str]:
-        """Return a key for each input; for a str what `stable_key` returns, in a tenth of the time."""
+        """Return a key for each input; for a str in a tenth of the time that `stable_key` takes."""
         values: Sequence[Any] = inputs if self._key is None else [self._key(one) for one in inputs]
         if isinstance(config, Sequence):
             return self._keys_of_each(values, config, kwargs)
@@ -100,7 +118,7 @@ class KeyMaker:
         if not scope and set(map(type, values)) == {str}:
             prefix, texts = self._prefix, map(encode_basestring, values)
             return [prefix + (text if len(text) <= LONGEST else shortened(text)) for text in texts]
-        return [stable_key(value, *scope, namespace=self._namespace) for value in values]
+        return [self._named(value, scope) for value in values]
 
     def _keys_of_each(
         self, values: Sequence[Any], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
@@ -110,23 +128,46 @@ class KeyMaker:
                 f"{len(configs)} configs for {len(values)} inputs: give one for all, or one for each"
             )
         return [
-            stable_key(value, *self._scope(config, kwargs), namespace=self._namespace)
+            self._named(value, self._scope(config, kwargs))
             for value, config in zip(values, configs, strict=True)
         ]
 
-    def _scope(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> tuple[str, ...]:
-        """Return what a key holds beside the input: arguments, and configurable fields."""
-        fields = ensure_config(config).get("configurable", {}) if self._configurable else {}
-        declared = {name: fields[name] for name in self._configurable if name in fields}
-        if not declared and not kwargs:
-            return ()
-        try:
-            return (_CODEC.dumps([declared, kwargs]),)
-        except (TypeError, ValueError) as error:
-            raise _kind(error)(
-                f"no key can be made of the arguments {kwargs or declared!r:.80}: {error}. Bind them "
-                'before: `cached(runnable.bind(...), cache, namespace="...")`'
-            ) from error
+    def _named(self, value: Any, scope: list[Any]) -> str:
+        if type(value) is str and not scope:
+            return self._prefix + shortened(encode_basestring(value))
+        return stable_key(value, *scope, namespace=self._namespace)
+
+    def _scope(self, config: RunnableConfig | None, kwargs: dict[str, Any]) -> list[Any]:
+        """Return what an answer depends on beside the input: configurable fields, and arguments."""
+        if not config and not kwargs and surrounding_config.get() is None:
+            return []
+        fields = {
+            name: value
+            for name, value in ensure_config(config)["configurable"].items()
+            if name not in self._ignore and not str(name).startswith("__")
+        }
+        if not fields and not kwargs:
+            return []
+        for name, value in fields.items():
+            _check(
+                value,
+                f"the configurable field {name!r}",
+                f"If answers do not depend on it, leave it out: `cached(..., ignore=[{name!r}])`",
+            )
+        _check(
+            kwargs,
+            f"the arguments {kwargs!r:.80}",
+            'Bind them before: `cached(runnable.bind(...), cache, namespace="...")`',
+        )
+        return [fields, kwargs]
+
+
+def _check(value: Any, what: str, advice: str) -> None:
+    """Refuse what no key can be made of."""
+    try:
+        _CODEC.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise _kind(error)(f"no key can be made of {what}: {error}. {advice}") from error
 
 
 def chosen(

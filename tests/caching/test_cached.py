@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import (
     ConfigurableField,
@@ -446,16 +447,90 @@ def test_arguments_are_part_of_the_key():
         chain.invoke("q", tool=object())
 
 
-def test_a_configurable_field_that_the_runnable_declares_is_part_of_the_key():
-    """Others in the same config are not."""
+def test_nobody_gets_what_another_configuration_found():
+    """Whether the Runnable declares the field, reads it, or is asked in a run that has it."""
+
+    async def balance(question, config: RunnableConfig):
+        return f"{question} of {config['configurable']['tenant']}"
+
+    chain = cached(RunnableLambda(balance), new())
+    within = RunnableLambda(lambda question: question) | chain
+    configs = [{"configurable": {"tenant": tenant}} for tenant in "AB"]
+
+    async def main():
+        return [
+            [await chain.ainvoke("balance", config) for config in configs],
+            [await within.ainvoke("balance", config) for config in configs],
+            [await chain.abatch(["balance"], config) for config in configs],
+            await chain.abatch(["balance"] * 2, configs),
+            [piece for config in configs async for piece in chain.astream("balance", config)],
+        ]
+
+    of = ["balance of A", "balance of B"]
+    assert asyncio.run(main()) == [of, of, [[each] for each in of], of, of]
+    assert chain.cache.statistics().misses == 4  # one each for the answers and for the streams
     prompt = ChatPromptTemplate.from_template("{q}").configurable_fields(
         messages=ConfigurableField(id="messages")
     )
-    chain = cached(prompt, new(), namespace="prompt")
-    one = chain.invoke({"q": "a"}, {"configurable": {"messages": [HumanMessage("x")]}})
-    two = chain.invoke({"q": "a"}, {"configurable": {"messages": [HumanMessage("y")]}})
-    again = chain.invoke({"q": "a"}, {"configurable": {"thread": object()}})
-    assert [value.messages[0].content for value in (one, two, again)] == ["x", "y", "a"]
+    declared = cached(prompt, new())
+    for text in ("x", "y"):
+        found = declared.invoke({"q": "a"}, {"configurable": {"messages": [HumanMessage(text)]}})
+        assert found.messages[0].content == text
+
+
+def test_in_a_run_the_configuration_of_the_run_counts():
+    """A function that calls the chain passes no config on by itself."""
+
+    async def tenant(_, config: RunnableConfig):
+        return config["configurable"]["tenant"]
+
+    chain = cached(RunnableLambda(tenant), new())
+
+    async def outer(question):
+        return await chain.ainvoke(question)
+
+    async def main():
+        runnable = RunnableLambda(outer)
+        return [await runnable.ainvoke("q", {"configurable": {"tenant": each}}) for each in "AB"]
+
+    assert asyncio.run(main()) == ["A", "B"]
+
+
+def test_fields_that_answers_do_not_depend_on_can_be_left_out():
+    """Those that LangGraph keeps for itself are."""
+    search = Search()
+    chain = cached(search.runnable(), new(), ignore=["thread_id"])
+    for thread in range(3):
+        fields = {"thread_id": object(), "__private": object(), "k": 1}
+        assert chain.invoke("a", {"configurable": fields}) == ["about a"], thread
+    chain.invoke("a", {"configurable": {"k": 2}})
+    assert search.asked == ["a", "a"]
+    with pytest.raises(TypeError, match=r"give names in a list, ignore=\['k'\]"):
+        cached(search.runnable(), new(), ignore="k")
+
+
+def test_a_field_that_cannot_be_written_is_refused_by_name():
+    """With the way to leave it out."""
+    chain = cached(RunnablePassthrough(), new())
+    advice = r"configurable field 'user'.*leave it out: `cached\(..., ignore=\['user'\]\)"
+    with pytest.raises(TypeError, match=advice):
+        chain.invoke("q", {"configurable": {"k": 1, "user": object()}})
+
+
+def test_the_ids_of_messages_make_no_difference():
+    """They are drawn anew each time; what else a message holds does."""
+    model = GenericFakeChatModel(messages=iter([AIMessage("one"), AIMessage("two")]))
+    chain = cached(model, new())
+
+    def question(text, number):
+        said = [HumanMessage("hello", id=f"h{number}"), AIMessage("hi", id=f"a{number}")]
+        return [*said, HumanMessage(text)]
+
+    assert [chain.invoke(question("q", number)).content for number in range(3)] == ["one"] * 3
+    assert chain.invoke(question("other", 0)).content == "two"
+    values = [ChatPromptValue(messages=question("q", number)) for number in range(2)]
+    assert chain.key_of({"in": [values[0]]}) == chain.key_of({"in": [values[1]]})
+    assert chain.key_of(Document("d", id="1")) != chain.key_of(Document("d", id="2"))
 
 
 def test_answers_outlive_the_cache_in_its_store():

@@ -172,6 +172,11 @@ def test_a_clock_that_was_set_back_gives_nothing_a_longer_life():
         b'{"value":1,"cost":"x","expires":null}',
         b'{"value":1,"cost":0,"expires":[]}',
         b'{"value":1,"cost":0,"expires":NaN}',
+        b'{"value":1,"cost":1' + b"0" * 400 + b',"expires":null}',
+        b'{"value":1,"cost":1e400,"expires":null}',
+        b'{"value":1,"cost":-1,"expires":null}',
+        b'{"value":1,"cost":true,"expires":null}',
+        b'{"value":1,"cost":0,"expires":1' + b"0" * 400 + b"}",
         b'{"value":{"$type":"Evil","fields":{}},"cost":0,"expires":null}',
     ],
 )
@@ -219,6 +224,120 @@ def test_a_store_that_is_slow_costs_no_more_than_its_timeout(caplog):
         result = simulate(main)
     assert (result.value, result.seconds) == (("computed", 2), 1.0)
     assert "no answer within 0.5 s" in caplog.text
+
+
+def test_a_store_that_is_slow_to_fail_is_left_alone_for_a_while():
+    """Three times in a row; after ten seconds one caller tries, and for all if it works again."""
+
+    async def main():
+        store, took = Slow(100), []
+        cache = new(store, store_timeout=0.5)
+        now = asyncio.get_running_loop().time
+
+        async def ask(key, count=1):
+            start = now()
+            await asyncio.gather(
+                *(cache.get_or_compute(f"{key}{n}", source()) for n in range(count))
+            )
+            took.append(now() - start)
+
+        for key in "abcd":
+            await ask(key)
+        await asyncio.sleep(10)
+        before = list(store.calls)
+        await ask("e", count=5)
+        tried = store.calls[len(before) :]
+        store.seconds = 0
+        await ask("f")
+        await asyncio.sleep(10)
+        await ask("g")
+        await ask("h", count=2)
+        return took, before, tried, store.mget(["f0", "g0", "h0", "h1"])
+
+    took, before, tried, kept = simulate(main).value
+    assert took == [1, 1, 1, 0, 0.5, 0, 0, 0]  # one reads, another one writes
+    assert before == ["get", "set"] * 3
+    assert tried == ["get", "set"]
+    assert kept[0] is None
+    assert None not in kept[1:]
+
+
+def test_a_store_that_is_slow_to_write_is_still_read_and_what_is_wrong_is_deleted():
+    """Each is tried by itself, and to delete is always."""
+
+    class SlowToWrite(Slow):
+        async def amset(self, pairs):
+            self.calls.append("set")
+            await asyncio.sleep(100)
+
+    async def main():
+        store = SlowToWrite()
+        store.mset([("old", stored("there"))])
+        cache = new(store, store_timeout=0.5)
+        for key in "abcde":
+            await cache.get_or_compute(key, source())
+        found = await cache.get("old")
+        await cache.invalidate("old")
+        return found, store.calls.count("set"), store.mget(["old"])
+
+    assert simulate(main).value == ("there", 3, [None])
+
+
+def test_a_store_that_fails_at_once_is_asked_again_at_once():
+    """That costs nothing, and it may work in a moment."""
+
+    async def main():
+        store = Slow(error=OSError("down"))
+        cache = new(store)
+        for key in "abcdef":
+            await cache.get_or_compute(key, source())
+        store.error = None
+        await cache.set("k", 1)
+        return store.mget(["k"])
+
+    assert simulate(main).value != [None]
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_half_a_character_in_one_key_harms_no_other(sync, tmp_path):
+    """That one goes without the store, and is counted."""
+    half, asked = "half \ud83d", []
+
+    def compute(keys):
+        asked.append(keys)
+        return [key.upper() for key in keys]
+
+    async def acompute(keys):
+        return compute(keys)
+
+    def ask(cache, keys):
+        if sync:
+            return cache.get_or_compute_many_sync(keys, compute)
+        return asyncio.run(cache.get_or_compute_many(keys, acompute))
+
+    with SqliteStore(tmp_path / "c.sqlite3") as store:
+        for keys in (["a"], ["a", half, "b"], ["a", "b", half]):
+            cache = new(store)
+            assert ask(cache, keys) == [key.upper() for key in keys]
+        assert cache.statistics().store_errors == 1
+        assert not cache.get_sync("other" + half)
+        cache.invalidate_sync(half)
+        asyncio.run(cache.invalidate(half))
+        assert cache.get_sync(half) is None
+    assert asked == [["a"], [half, "b"], [half]]
+
+
+@pytest.mark.parametrize("answer", [[], [b"1", b"2"], 7])
+def test_an_answer_that_is_no_list_of_as_many_values_is_none(answer):
+    """Whose value is whose could not be told."""
+
+    class Odd(InMemoryByteStore):
+        async def amget(self, keys):
+            return answer
+
+    cache = new(Odd())
+    assert asyncio.run(cache.get_or_compute("k", source())) == "computed"
+    assert cache.statistics().store_errors == 1
 
 
 def test_a_caller_who_gives_up_is_no_failure_of_the_store():
