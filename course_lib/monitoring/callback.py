@@ -105,9 +105,7 @@ class Runs:
             return
         with self._records.lock:
             run.streams = True
-            tally = self._records.tallies.get(run.name)
-            if tally is not None:
-                tally.add_token((self._records.clock.nanoseconds() - run.start) / NANO)
+            run.tally.add_token((self._records.clock.nanoseconds() - run.start) / NANO)
 
     def end(self, key: UUID, outcome: Ending, *, rejected: bool = False) -> None:
         """End a run, unless it is not known (any more)."""

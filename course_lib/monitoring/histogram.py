@@ -213,12 +213,15 @@ class Histogram(Distribution):
 
     __slots__ = ()
 
-    def record(self, seconds: float, count: int = 1) -> None:
+    def record(self, seconds: float, count: int = 1) -> int:
         """Add a duration, `count` times.
 
         Args:
             seconds: How long it took; 0 is a duration, too.
             count: How many took that long.
+
+        Returns:
+            What one of them is counted as, in whole nanoseconds.
 
         Raises:
             ValueError: `seconds` is negative, nan or above 292 years, or `count` below 1.
@@ -231,13 +234,17 @@ class Histogram(Distribution):
         shift = nanoseconds.bit_length() - bits - 1
         index = nanoseconds if shift <= 0 else (shift << bits) + (nanoseconds >> shift)
         buckets = self._buckets
-        buckets[index] = buckets.get(index, 0) + count
+        try:
+            buckets[index] += count
+        except KeyError:
+            buckets[index] = count
         self._count += count
         self._nanoseconds += nanoseconds * count
         if seconds < self._minimum:
             self._minimum = float(seconds)
         if seconds > self._maximum:
             self._maximum = float(seconds)
+        return nanoseconds
 
     def merge(self, other: Distribution) -> None:
         """Add all that another holds; `a | b` makes a third instead.

@@ -243,7 +243,7 @@ def _step_of(monitor: PerformanceMonitor, loop: asyncio.AbstractEventLoop) -> st
     own = [each for each in gc.get_referents(task) if isinstance(each, Context)]
     context = get() if get is not None else own[0]
     call = context.copy().run(monitor._runs.innermost)  # noqa: SLF001 - of one package
-    return None if call is None else str(call.name)
+    return None if call is None else call.tally.name
 
 
 def _place_of(frame: FrameType) -> str:

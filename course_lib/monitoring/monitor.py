@@ -110,7 +110,8 @@ class PerformanceMonitor:
             TypeError: `name` is no string, or a duration no number.
             ValueError: A duration is negative, nan or above 292 years, or `outcome` is none.
         """
-        _check_name(name)
+        if not isinstance(name, str):
+            raise _nameless(name)
         if not (duration >= 0.0 and wait >= 0.0 and duration + wait <= LONGEST):
             raise ValueError(
                 f"duration={duration}, wait={wait}: give seconds by a monotonic clock, 0 or more"
@@ -145,7 +146,8 @@ class PerformanceMonitor:
             TypeError: `name` is no string, or `planned` no number.
             ValueError: `planned` is nan or infinite.
         """
-        _check_name(name)
+        if not isinstance(name, str):
+            raise _nameless(name)
         if planned is None:
             return Measurement(self._records, self._runs, name, None)
         if not math.isfinite(planned):
@@ -153,7 +155,11 @@ class PerformanceMonitor:
         return Measurement(self._records, self._runs, name, round(planned * NANO))
 
     def report(self) -> Report:
-        """Return what was seen up to now; takes as long for a million calls as for a thousand."""
+        """Return what was seen up to now.
+
+        It takes as long for a million calls as for ten thousand: about a microsecond for each of
+        the calls since the last report of which spans are kept, some milliseconds at most.
+        """
         with self._records.lock:
             return self._records.report()
 
@@ -165,7 +171,8 @@ class PerformanceMonitor:
     def __repr__(self) -> str:
         with self._records.lock:
             tallies = self._records.tallies
-            ended, busy = self._records.ended, sum(each.in_flight for each in tallies.values())
+            ended = sum(each.service.count for each in tallies.values())
+            busy = sum(each.in_flight for each in tallies.values())
             return (
                 f"<PerformanceMonitor: {len(tallies)} steps, {ended:,} calls, {busy:,} in flight>"
             )
@@ -221,9 +228,8 @@ class Measurement:
             self._records.end(self._call, ending, rejected=rejected)
 
 
-def _check_name(name: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"name={name!r} is no name of a step: pass a string, such as 'search'")
+def _nameless(name: object) -> TypeError:
+    return TypeError(f"name={name!r} is no name of a step: pass a string, such as 'search'")
 
 
 def _check_count(name: str, value: int, least: int) -> None:

@@ -77,6 +77,7 @@ def test_count_sum_and_extremes_are_exact(durations):
     assert (histogram.minimum, histogram.maximum) == (min(durations), max(durations))
     total = sum(int(seconds * 1e9 + 0.5) for seconds in durations)
     assert histogram.total == total / 10**9
+    assert sum(Histogram().record(seconds) for seconds in durations) == total
     assert histogram.mean == pytest.approx(histogram.total / len(durations), rel=1e-12)
 
 

@@ -6,6 +6,8 @@ import threading
 from uuid import uuid4
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from monitoring_support import SetClock, figures
 
 from course_lib.monitoring import PerformanceMonitor
@@ -209,3 +211,122 @@ def test_calls_in_flight_at_a_reset_are_counted_when_they_end(clock, monitor):
     report = monitor.report()
     assert (report["long"].count, report["long"].total) == (1, 4.0)
     assert (report.seconds, report["long"].mean_in_flight) == (1.0, 1.0)
+
+
+STEPS = st.sampled_from(["a", "b", "c"])
+EIGHTHS = st.integers(0, 40).map(lambda number: number / 8)  # of a second: exact in binary
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("advance"), EIGHTHS),
+        st.tuples(st.just("begin"), STEPS, EIGHTHS),
+        st.tuples(st.just("end"), st.integers(0, 9)),
+        st.tuples(st.just("record"), STEPS, EIGHTHS, EIGHTHS),
+        st.tuples(st.just("reset")),
+        st.tuples(st.just("report")),
+    ),
+    max_size=60,
+)
+
+
+class Plain:
+    """A monitor that keeps every call, and adds up in flight at each step of the clock."""
+
+    def __init__(self, clock):
+        self.clock, self.zero = clock, clock.seconds
+        self.open, self.area = [], {}
+        self.reset()
+
+    def reset(self):
+        self.ended, self.planned = [], []
+        self.area = {name: 0.0 for name, *_ in self.open}
+        self.since = self.last = self.now
+        if self.open:
+            self.planned = [self.now]
+
+    @property
+    def now(self):
+        return self.clock.seconds - self.zero
+
+    def advance(self, seconds):
+        self.clock.advance(seconds)
+        for name, *_ in self.open:
+            self.area[name] += seconds
+
+    def begin(self, name, wait):
+        self.open.append((name, self.now, wait))
+        self.area.setdefault(name, 0.0)
+        self.planned.append(self.now - wait)
+
+    def end(self, index):
+        name, start, wait = self.open.pop(index)
+        self.ended.append((name, start, self.now, wait))
+        self.last = self.now
+
+    def record(self, name, duration, wait):
+        self.ended.append((name, self.now - duration, self.now, wait))
+        self.area[name] = self.area.get(name, 0.0) + duration
+        self.planned.append(self.now - duration - wait)
+        self.last = self.now
+
+    def observed(self):
+        """When the time observed began, and how long it is."""
+        end = self.now if self.open else self.last
+        first = min(self.planned, default=end)
+        return first, end - first
+
+
+def assert_agrees(report, plain):
+    assert (report.started, report.seconds) == plain.observed()
+    assert set(report) == set(plain.area)
+    for name, step in report.steps.items():
+        ended = [(start, end, wait) for step, start, end, wait in plain.ended if step == name]
+        assert step.count == step.wait.count == step.response.count == len(ended)
+        assert step.total == sum(end - start for start, end, _ in ended)
+        assert step.wait.total == sum(wait for *_, wait in ended)
+        assert step.response.total == step.total + step.wait.total
+        assert step.in_flight == sum(each == name for each, *_ in plain.open)
+        assert step.in_flight_nanoseconds == plain.area[name] * 10**9
+    spans = [(span.name, span.start, span.end, span.wait) for span in report.spans]
+    assert spans == plain.ended[-5:]
+    assert report.dropped_spans == max(0, len(plain.ended) - 5)
+
+
+@settings(max_examples=200)
+@given(EVENTS)
+def test_figures_are_those_of_a_monitor_that_keeps_everything(events):
+    """Whatever begins, ends, is recorded, forgotten or reported, in any order."""
+    clock = SetClock()
+    monitor, plain, blocks = PerformanceMonitor(timer=clock, keep_spans=5), Plain(clock), []
+    for event, *given_ in events:
+        if event == "advance":
+            plain.advance(*given_)
+        elif event == "begin":
+            name, wait = given_
+            blocks.append(monitor.measure(name, planned=plain.now - wait))
+            blocks[-1].__enter__()
+            plain.begin(name, wait)
+        elif event == "end" and blocks:
+            index = given_[0] % len(blocks)
+            blocks.pop(index).__exit__(None, None, None)
+            plain.end(index)
+        elif event == "record":
+            name, duration, wait = given_
+            monitor.record(name, duration, wait=wait)
+            plain.record(name, duration, wait)
+        elif event == "reset":
+            monitor.reset()
+            plain.reset()
+        elif event == "report":
+            assert_agrees(monitor.report(), plain)
+    assert_agrees(monitor.report(), plain)
+
+
+def test_reports_share_the_spans_that_both_show(clock, monitor):
+    """What was made for one is not made again, and keeps its place among those that came later."""
+    for number in range(3):
+        monitor.record(str(number), 0.5)
+    before = monitor.report().spans
+    monitor.record("3", 0.5)
+    after = monitor.report().spans
+    assert [span.name for span in after] == ["0", "1", "2", "3"]
+    assert all(one is other for one, other in zip(before, after, strict=False))
