@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import merge_configs
 
-from course_lib.rate_limiting.retry import Retry
+from course_lib.checks import require_number, require_positive
+from course_lib.errors import RateLimited
+from course_lib.retry import Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -25,6 +29,8 @@ __all__ = ["Limited", "limited"]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
+_LONGEST_BACKOFF: Final = 10.0
+
 
 def limited(
     runnable: Runnable[Input, Output],
@@ -35,6 +41,7 @@ def limited(
     weight: float | Callable[[Input], float] = 1,
     priority: float | Callable[[Input], float] = 0,
     backoff: float = 0.1,
+    longest_backoff: float | None = None,
     jitter: float = 0.1,
     seed: int | None = None,
     name: str | None = None,
@@ -48,7 +55,8 @@ def limited(
       slot until it ends or is closed), and the same from threads: `invoke`, `batch`, `stream`.
     - A call that raises `RateLimited` leaves the gate, which cools *everybody* down for its
       `retry_after` and counts it under `name`; then it is tried again, at its old place in line.
-      It holds no slot meanwhile. Without a `retry_after` it waits by itself, longer each time.
+      It holds no slot meanwhile. Without a `retry_after` it waits by itself, longer each time, up to
+      a cap.
     - Other errors are raised at once, unless `retry_on` names them: then it waits likewise.
     - A stream is tried again only while nothing of it has come: what was said stays said.
 
@@ -65,9 +73,10 @@ def limited(
         retry_on: Errors beside `RateLimited` after which a call is made again.
         weight: Tokens of a call, or a function of its input that returns them.
         priority: Priority of a call, or a function of its input that returns it.
-        backoff: Seconds of the first wait where the provider does not say how long; doubled each
-            time, drawn evenly between 0 and that ("full jitter": Brooker, "Exponential backoff and
-            jitter", AWS Architecture Blog, 2015).
+        backoff: Seconds of the first wait where the provider does not say how long, at most; the
+            most is doubled each time, and a wait drawn evenly from 0 to that; see `Backoff`.
+        longest_backoff: Seconds of any such wait, at most; by default 10, or `backoff` if that is
+            more.
         jitter: A cool-down is longer by a random share up to this, so that several processes do
             not come back in the same moment.
         seed: Makes the draws the same each time.
@@ -82,8 +91,16 @@ def limited(
     gate.slot(
         weight=1 if callable(weight) else weight, priority=0 if callable(priority) else priority
     )  # raises at once what each call would raise
-    retry = Retry(attempts=attempts, retry_on=retry_on, backoff=backoff, jitter=jitter, seed=seed)
-    return Limited(runnable, gate, retry, weight=weight, priority=priority, name=name)
+    require_positive(backoff=backoff)
+    longest = max(backoff, _LONGEST_BACKOFF) if longest_backoff is None else longest_backoff
+    require_number(least=backoff, longest_backoff=longest)
+    if not 0 <= jitter <= 1:
+        raise ValueError(f"jitter={jitter!r}: give a share from 0 to 1")
+    pauses = Backoff(backoff, longest, seed)
+    retry = Retry(attempts=attempts, on=(RateLimited, *retry_on), backoff=pauses)
+    return Limited(
+        runnable, gate, retry, weight=weight, priority=priority, jitter=jitter, name=name
+    )
 
 
 class Limited(Runnable[Input, Output]):
@@ -107,6 +124,7 @@ class Limited(Runnable[Input, Output]):
         *,
         weight: float | Callable[[Input], float],
         priority: float | Callable[[Input], float],
+        jitter: float,
         name: str | None,
     ) -> None:
         self.bound = bound
@@ -115,6 +133,8 @@ class Limited(Runnable[Input, Output]):
         self._retry = retry
         self._weight = weight
         self._priority = priority
+        self._jitter = jitter
+        self._calls = count()
 
     def __repr__(self) -> str:
         return f"limited({self.bound!r}, {self.gate!r})"
@@ -153,17 +173,16 @@ class Limited(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> Output:
         """Call the Runnable, as soon and as often as it takes; see `limited`."""
-        retry, attempt, slot = self._retry, 1, self._slot(input)
+        attempts = self._attempts(input)
         while True:
             try:
-                async with slot:
-                    return await self.bound.ainvoke(input, retry.config(config, attempt), **kwargs)
-            except retry.errors as error:
-                if attempt == retry.attempts:
+                async with attempts.slot:
+                    return await self.bound.ainvoke(input, attempts.config(config), **kwargs)
+            except Exception as error:
+                pause = attempts.failed(error)
+                if pause is None:
                     raise
-                seconds = retry.after(error, attempt, self.gate)
-            await asyncio.sleep(seconds)
-            attempt, slot = attempt + 1, slot.again()
+            await asyncio.sleep(pause)
 
     def invoke(
         self,
@@ -172,17 +191,16 @@ class Limited(Runnable[Input, Output]):
         **kwargs: Any,
     ) -> Output:
         """Call the Runnable, as soon and as often as it takes; see `limited`."""
-        retry, attempt, slot = self._retry, 1, self._slot(input)
+        attempts = self._attempts(input)
         while True:
             try:
-                with slot:
-                    return self.bound.invoke(input, retry.config(config, attempt), **kwargs)
-            except retry.errors as error:
-                if attempt == retry.attempts:
+                with attempts.slot:
+                    return self.bound.invoke(input, attempts.config(config), **kwargs)
+            except Exception as error:
+                pause = attempts.failed(error)
+                if pause is None:
                     raise
-                seconds = retry.after(error, attempt, self.gate)
-            time.sleep(seconds)
-            attempt, slot = attempt + 1, slot.again()
+            time.sleep(pause)
 
     async def astream(
         self,
@@ -191,23 +209,22 @@ class Limited(Runnable[Input, Output]):
         **kwargs: Any | None,
     ) -> AsyncIterator[Output]:
         """Stream from the Runnable, with a slot held until the stream ends or is closed."""
-        retry, attempt, slot, begun = self._retry, 1, self._slot(input), False
+        attempts, begun = self._attempts(input), False
         while True:
             try:
-                async with slot:
-                    stream = self.bound.astream(input, retry.config(config, attempt), **kwargs)
+                async with attempts.slot:
+                    stream = self.bound.astream(input, attempts.config(config), **kwargs)
                     async with aclosing(cast("AsyncGenerator[Output, None]", stream)) as chunks:
                         async for chunk in chunks:
                             begun = True
                             yield chunk
-            except retry.errors as error:
-                if begun or attempt == retry.attempts:
+            except Exception as error:
+                pause = None if begun else attempts.failed(error)
+                if pause is None:
                     raise
-                seconds = retry.after(error, attempt, self.gate)
             else:
                 return
-            await asyncio.sleep(seconds)
-            attempt, slot = attempt + 1, slot.again()
+            await asyncio.sleep(pause)
 
     def stream(
         self,
@@ -216,25 +233,75 @@ class Limited(Runnable[Input, Output]):
         **kwargs: Any | None,
     ) -> Iterator[Output]:
         """Stream from the Runnable, with a slot held until the stream ends or is closed."""
-        retry, attempt, slot, begun = self._retry, 1, self._slot(input), False
+        attempts, begun = self._attempts(input), False
         while True:
             try:
-                with slot:
-                    stream = self.bound.stream(input, retry.config(config, attempt), **kwargs)
+                with attempts.slot:
+                    stream = self.bound.stream(input, attempts.config(config), **kwargs)
                     with closing(cast("Generator[Output, None, None]", stream)) as chunks:
                         for chunk in chunks:
                             begun = True
                             yield chunk
-            except retry.errors as error:
-                if begun or attempt == retry.attempts:
+            except Exception as error:
+                pause = None if begun else attempts.failed(error)
+                if pause is None:
                     raise
-                seconds = retry.after(error, attempt, self.gate)
             else:
                 return
-            time.sleep(seconds)
-            attempt, slot = attempt + 1, slot.again()
+            time.sleep(pause)
 
-    def _slot(self, value: Input) -> Slot:
+    def _attempts(self, value: Input) -> _Attempts:
         weight = self._weight(value) if callable(self._weight) else self._weight
         priority = self._priority(value) if callable(self._priority) else self._priority
-        return self.gate.slot(weight=weight, priority=priority, step=self.name)
+        slot = self.gate.slot(weight=weight, priority=priority, step=self.name)
+        return _Attempts(self.gate, slot, self._retry, self._jitter, next(self._calls))
+
+
+class _Attempts:
+    """The attempts of one call, one after another.
+
+    Args:
+        gate: What each of them passes.
+        slot: The first one's place inside.
+        retry: How often, after what, and how long after.
+        jitter: Share by which a cool-down is longer, at most.
+        call: Which call of the Runnable it is; what is drawn depends on that.
+
+    Attributes:
+        slot: The place inside of the attempt that comes next.
+    """
+
+    __slots__ = ("_call", "_gate", "_jitter", "_number", "_retry", "slot")
+
+    def __init__(self, gate: Gate, slot: Slot, retry: Retry, jitter: float, call: int) -> None:
+        self._gate = gate
+        self._retry = retry
+        self._jitter = jitter
+        self._call = call
+        self._number = 1
+        self.slot = slot
+
+    def config(self, given: RunnableConfig | None) -> RunnableConfig | None:
+        """Return the config of an attempt: a second one is another run than the first, and tagged."""
+        if self._number == 1:
+            return given
+        again = merge_configs(given, {"tags": [f"retry:attempt:{self._number}"]})
+        again.pop("run_id", None)
+        return again
+
+    def failed(self, error: Exception) -> float | None:
+        """Prepare another attempt, and return the seconds until it gets in line; None if there is none.
+
+        If the provider said how long to wait, the gate has begun to cool down for that; it does so a
+        little longer, and nobody waits by themselves.
+        """
+        if not self._retry.again(self._number, error):
+            return None
+        told = self._retry.told(error)
+        number, self._number = self._number, self._number + 1
+        self.slot = self.slot.again()
+        if not told:
+            return self._retry.backoff.seconds(self._call, number)
+        draw = self._retry.backoff.draw(self._call, number)
+        self._gate.cool_down(told * (1 + self._jitter * draw))
+        return 0.0

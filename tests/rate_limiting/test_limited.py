@@ -153,6 +153,21 @@ def test_without_a_word_from_the_provider_each_waits_longer_each_time():
     assert times(1) == times(1) != times(2)
 
 
+def test_no_wait_is_longer_than_the_cap():
+    """However often a call is made again: 5 s here, 10 s if nothing is said, or the first wait."""
+
+    def longest(attempts, **options):
+        provider = Provider(dict.fromkeys(range(1, attempts), RateLimited("429")), seconds=0)
+        gate = Gate(concurrency=1)
+        runnable = limited(as_runnable(provider.call), gate, attempts=attempts, seed=1, **options)
+        simulate(lambda: runnable.ainvoke("a"))
+        return max(b - a for a, b in zip(provider.times, provider.times[1:], strict=False))
+
+    assert 4 < longest(60, backoff=1, longest_backoff=5) < 5
+    assert 9 < longest(60, backoff=1) < 10
+    assert 18 < longest(60, backoff=20) < 20
+
+
 def test_a_cool_down_is_longer_by_a_random_share():
     """So that several processes do not come back in the same moment."""
 
@@ -349,6 +364,8 @@ def test_it_is_described_as_what_it_wraps():
         ({"attempts": 0}, "attempts=0: give a whole number, 1 or above"),
         ({"attempts": 1.5}, "attempts=1.5"),
         ({"backoff": 0}, "backoff=0"),
+        ({"backoff": 1, "longest_backoff": 0.5}, "longest_backoff=0.5: give a finite number, 1 or"),
+        ({"longest_backoff": float("inf")}, "longest_backoff=inf"),
         ({"jitter": 2}, "jitter=2: give a share from 0 to 1"),
         ({"weight": 3}, "weight=3: give more than 0 and at most capacity=2"),
         ({"priority": -1}, "priority=-1"),
