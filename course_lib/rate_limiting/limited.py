@@ -57,7 +57,12 @@ def limited(
       `retry_after` and counts it under `name`; then it is tried again, at its old place in line.
       It holds no slot meanwhile. Without a `retry_after` it waits by itself, longer each time, up to
       a cap.
+    - A `retry_after` beyond the gate's `longest_cool_down` is not waited for: the `RateLimited` is
+      raised at once, and the caller decides. So is a 429 whose code says that the account is empty.
     - Other errors are raised at once, unless `retry_on` names them: then it waits likewise.
+    - Errors of other clients (openai, anthropic, httpx, requests, aiohttp) count as those that say the
+      same: a 429 of theirs as `RateLimited`, a 503 as `Unavailable`, and so on; see
+      `course_lib.errors`. What is raised in the end is the client's own error.
     - A stream is tried again only while nothing of it has come: what was said stays said.
 
     The Runnable sees the caller's config, callbacks included, and is what appears in traces: this
@@ -97,7 +102,12 @@ def limited(
     if not 0 <= jitter <= 1:
         raise ValueError(f"jitter={jitter!r}: give a share from 0 to 1")
     pauses = Backoff(backoff, longest, seed)
-    retry = Retry(attempts=attempts, on=(RateLimited, *retry_on), backoff=pauses)
+    retry = Retry(
+        attempts=attempts,
+        on=(RateLimited, *retry_on),
+        backoff=pauses,
+        longest_wait=gate.longest_cool_down,
+    )
     return Limited(
         runnable, gate, retry, weight=weight, priority=priority, jitter=jitter, name=name
     )
