@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from contextlib import aclosing, closing
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -68,6 +69,14 @@ def limited(
     The Runnable sees the caller's config, callbacks included, and is what appears in traces: this
     wrapper adds no run of its own. A second attempt is tagged `retry:attempt:2`.
 
+    A chat model goes behind a gate as it is, or as part of a chain, and so do its `bind_tools` and
+    `with_structured_output`:
+
+        model = limited(ChatOpenAI(model="any", max_retries=0), gate)
+        chain = prompt | model.with_structured_output(Answer)
+
+    Give it `max_retries=0`: what it tries again by itself passes no gate. Who forgets is warned.
+
     A synchronous call blocks its thread while it waits. Where that thread runs an event loop, it
     waits for the rate, but is refused rather than wait for others to leave, who may need the loop.
 
@@ -87,6 +96,9 @@ def limited(
         seed: Makes the draws the same each time.
         name: What the step is called; by default as the Runnable.
 
+    Warns:
+        UserWarning: A model in it tries again by itself.
+
     Raises:
         TypeError: `runnable` is none.
         ValueError: A number is out of range; for what a function returns, when the call is made.
@@ -101,6 +113,7 @@ def limited(
     require_number(least=backoff, longest_backoff=longest)
     if not 0 <= jitter <= 1:
         raise ValueError(f"jitter={jitter!r}: give a share from 0 to 1")
+    _warn_of_retries(runnable)
     pauses = Backoff(backoff, longest, seed)
     retry = Retry(
         attempts=attempts,
@@ -175,6 +188,39 @@ class Limited(Runnable[Input, Output]):
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Return the Runnable's own."""
         return self.bound.get_graph(config)
+
+    def bind_tools(self, *args: Any, **kwargs: Any) -> Limited[Any, Any]:
+        """Return the model with these tools, behind the same gate; see its own `bind_tools`.
+
+        Raises:
+            TypeError: There is none: this is no model.
+        """
+        return self._of_model("bind_tools", args, kwargs)
+
+    def with_structured_output(self, *args: Any, **kwargs: Any) -> Limited[Any, Any]:
+        """Return the model and a parser, behind the same gate; see `with_structured_output` of it.
+
+        Raises:
+            TypeError: There is none: this is no model.
+        """
+        return self._of_model("with_structured_output", args, kwargs)
+
+    def _of_model(self, method: str, args: Any, kwargs: Any) -> Limited[Any, Any]:
+        function = getattr(self.bound, method, None)
+        if function is None:
+            raise TypeError(
+                f"{self.name} has no {method}: it is a {type(self.bound).__name__}, not a chat model. "
+                f"Call it on the model, as in `limited(prompt | model.{method}(...), gate)`"
+            )
+        return Limited(
+            function(*args, **kwargs),
+            self.gate,
+            self._retry,
+            weight=self._weight,
+            priority=self._priority,
+            jitter=self._jitter,
+            name=self.name,
+        )
 
     async def ainvoke(
         self,
@@ -315,3 +361,38 @@ class _Attempts:
         draw = self._retry.backoff.draw(self._call, number)
         self._gate.cool_down(told * (1 + self._jitter * draw))
         return 0.0
+
+
+def _warn_of_retries(runnable: Runnable[Any, Any]) -> None:
+    """Warn of what tries again by itself, in whatever it is wrapped in."""
+    left: list[Any] = [runnable]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, (list, tuple)):
+            left += each
+        elif isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, Runnable):
+            held = getattr(
+                each, "__dict__", {}
+            )  # a binding's attributes are also those of its model
+            left += held.values()
+            if retries := _retries_of(held):
+                warnings.warn(
+                    f"{type(each).__name__} makes up to {retries} further attempts of its own, which "
+                    "pass no gate, no bucket and no cool-down, and are not counted: give it "
+                    "max_retries=0, since `limited` tries again.",
+                    stacklevel=3,
+                )
+
+
+def _retries_of(held: dict[str, Any]) -> int:
+    """Return how often a model tries again by itself; where it leaves that to its client, ask that."""
+    retries = held.get("max_retries", 0)
+    if retries is None:
+        retries = getattr(held.get("root_client"), "max_retries", 0)
+    return retries if isinstance(retries, int) else 0
