@@ -6,6 +6,7 @@ import asyncio
 import time
 import warnings
 from contextlib import aclosing, closing
+from functools import reduce
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -306,6 +307,25 @@ class Limited(Runnable[Input, Output]):
                 return
             time.sleep(pause)
 
+    async def atransform(
+        self,
+        input: AsyncIterator[Input],  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any | None,
+    ) -> AsyncIterator[Output]:
+        """Stream as `astream` does, once the input is whole.
+
+        So does LangChain's own, which leaves the stream open where this one is closed early.
+        """
+        pieces = [piece async for piece in input]
+        if not pieces:
+            return
+        whole = reduce(_added, pieces)
+        stream = cast("AsyncGenerator[Output, None]", self.astream(whole, config, **kwargs))
+        async with aclosing(stream) as chunks:
+            async for each in chunks:
+                yield each
+
     def _attempts(self, value: Input) -> _Attempts:
         weight = self._weight(value) if callable(self._weight) else self._weight
         priority = self._priority(value) if callable(self._priority) else self._priority
@@ -361,6 +381,13 @@ class _Attempts:
         draw = self._retry.backoff.draw(self._call, number)
         self._gate.cool_down(told * (1 + self._jitter * draw))
         return 0.0
+
+
+def _added(whole: Any, piece: Any) -> Any:
+    try:
+        return whole + piece
+    except TypeError:  # nothing that adds up: the last one counts
+        return piece
 
 
 def _warn_of_retries(runnable: Runnable[Any, Any]) -> None:
