@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from file_changes import counted_file_changes
 from limits_support import excess
 
 from course_lib.errors import RateLimited, Unavailable
@@ -55,6 +56,21 @@ def test_never_more_are_inside_than_it_says():
     """They enter in waves, in the order they came."""
     log = simulate(lambda: visits(Gate(concurrency=3), 7)).value
     assert log == [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2)]
+
+
+def test_a_free_slot_is_read_in_few_files():
+    """Who follows it from asking to leaving turns to another file a few times, not dozens of them."""
+
+    async def main(gate):
+        async with gate.slot():
+            pass
+        with counted_file_changes() as changes:
+            async with gate.slot():
+                pass
+        return changes.count
+
+    for gate in (Gate(concurrency=1), Gate(concurrency=1, bucket=TokenBucket(10, 2))):
+        assert 0 < asyncio.run(main(gate)) <= 10
 
 
 def test_with_a_bucket_both_limits_hold():
