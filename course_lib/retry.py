@@ -114,18 +114,17 @@ class Retry:
         Raises:
             RateLimited: It asks for more than `longest_wait`: the caller decides.
         """
-        if not self.again(attempt, error):
-            return None
-        return self.told(error) + self.backoff.seconds(call, attempt)
+        if self.again(attempt, error):
+            return self.told(error) + self.backoff.seconds(call, attempt)
+        if attempt < self.attempts:
+            _note(error, f"Not tried again: {type(error).__name__} is not among `retry_on`.")
+        return None
 
     def again(self, attempt: int, error: Exception) -> bool:
         """Return whether another attempt is made after the one of this number (from 1)."""
         if attempt >= self.attempts:
             return False
-        if isinstance(error, self.on) or isinstance(service_error_of(error), self.on):
-            return True
-        _note(error, f"Not tried again: {type(error).__name__} is not among `retry_on`.")
-        return False
+        return isinstance(error, self.on) or isinstance(service_error_of(error), self.on)
 
     def told(self, error: Exception) -> float:
         """Return the seconds that a provider asks to wait, 0.0 if it did not say.

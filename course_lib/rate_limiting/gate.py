@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +17,11 @@ from itertools import count
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from course_lib.checks import require_positive, require_seconds, require_whole
 from course_lib.clock import Clock, running_loop
-from course_lib.errors import RateLimited
+from course_lib.errors import rate_limit_of
 from course_lib.rate_limiting.waiters import (
     CoolDown,
     LoopWaiter,
@@ -86,7 +87,9 @@ class Gate:
     - **Priority with ageing.** Higher goes first; equals in the order they came. A step of priority
       counts as much as `ageing` seconds of waiting, so nobody starves.
     - **A shared cool-down.** `cool_down(seconds)` holds everybody back. A `RateLimited` that leaves
-      the block does that by itself, for its `retry_after`, and is counted under the slot's `step`.
+      the block does that by itself, for its `retry_after`, and is counted under the slot's `step`;
+      so does what another client raises for a 429 (see `service_error_of`). A `retry_after` beyond
+      `longest_cool_down` is not obeyed: it is left to the caller, whom the error reaches.
     - **Nested calls.** A caller inside that asks for another slot (through a nested Runnable) uses
       the one it has, and pays the rate. Of several at once, each waits until the one before has
       left: so there is no deadlock, and never more than `concurrency` at work. Wrap the steps that
@@ -104,8 +107,12 @@ class Gate:
         ageing: Seconds of waiting that outweigh one step of priority; None lets the higher go first
             for ever, so that the lower may starve.
         policy: Moves `concurrency` by what comes back, such as `Aimd()`.
+        longest_cool_down: Seconds that a provider's `retry_after` may hold everybody back.
         timer: Returns seconds, for a gate without a bucket; a bucket brings its own. See
             `TokenBucket`.
+
+    Attributes:
+        longest_cool_down: As above.
 
     Raises:
         ValueError: An argument is out of range, or both `bucket` and `timer` are given.
@@ -118,9 +125,11 @@ class Gate:
         bucket: TokenBucket | None = None,
         ageing: float | None = 30.0,
         policy: Policy | None = None,
+        longest_cool_down: float = 60.0,
         timer: Callable[[], float] | None = None,
     ) -> None:
         require_whole(concurrency=concurrency)
+        require_seconds(longest_cool_down=longest_cool_down)
         if ageing is not None:
             require_positive(ageing=ageing)
         if bucket is not None and timer is not None:
@@ -129,6 +138,7 @@ class Gate:
             self._rate = WaitingLine(CoolDown(), Clock(timer, exclusive=True))
         else:
             self._rate = bucket.line
+        self.longest_cool_down = longest_cool_down
         self._bucket = bucket
         self._ageing = ageing
         self._policy = policy
@@ -142,7 +152,9 @@ class Gate:
         self._waiting = self._admitted = self._cancelled = 0
         self._waits = self._longest_wait = 0.0
         self._rejected: Counter[str] = Counter()
-        self._seen: WeakSet[RateLimited] = WeakSet()  # passing from a nested call through the outer
+        # Rejections on their way from a nested call through the outer one. By their ids, since not
+        # all errors can be hashed.
+        self._seen: WeakValueDictionary[int, BaseException] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -200,6 +212,12 @@ class Gate:
             now = self._clock.now()
             self._hold_back(seconds, now)
             self._settle(now)
+
+    def end_cool_down(self) -> None:
+        """Let everybody in again, whoever has said that they are to wait, and for how long."""
+        with self._lock:
+            self._cool_down.until = -math.inf
+            self._settle(self._clock.now())
 
     def statistics(self) -> GateStatistics:
         """Return what it has done, as a frozen value."""
@@ -267,14 +285,15 @@ class Gate:
 
     def _leave(self, slot: Slot, error: BaseException | None) -> None:
         """Take back a slot, and learn from how the visit ended."""
+        limit = None if error is None else rate_limit_of(error)
         with self._lock:
             in_use = self._slots.inside >= self._slots.limit
             queue = self._vacate(slot)
             now = self._clock.now()
             if error is None:
                 self._learn_success(slot, now, in_use=in_use)
-            elif isinstance(error, RateLimited):
-                self._learn_rejection(slot, error, now)
+            elif limit is not None and self._is_news(error):
+                self._learn_rejection(slot, limit.retry_after, now)
             self._nominate(queue, now)
             self._settle(now)
 
@@ -382,7 +401,10 @@ class Gate:
         self._nominate(self._slots, now)
 
     def _hold_back(self, seconds: float, now: float) -> None:
-        self._cool_down.until = max(self._cool_down.until, now + seconds)
+        until = now + seconds
+        if until <= max(now, self._cool_down.until):
+            return
+        self._cool_down.until = until
         for slot in self._rated:
             self._rate.leave(slot.waiter)
             self._cooling.join(slot.waiter, partial(self._cooled, slot))
@@ -397,13 +419,19 @@ class Gate:
             limit = self._slots.limit
             self._resize(self._policy.succeeded(limit, number=slot.number, in_use=in_use), now)
 
-    def _learn_rejection(self, slot: Slot, error: RateLimited, now: float) -> None:
-        if error in self._seen:
-            return
-        self._seen.add(error)
+    def _is_news(self, error: BaseException) -> bool:
+        """Return whether a rejection was not told by a nested call, as itself or as its cause."""
+        for each in (error, error.__cause__):
+            if each is not None and self._seen.get(id(each)) is each:
+                return False
+        with suppress(TypeError):  # of a class that knows no weak references
+            self._seen[id(error)] = error
+        return True
+
+    def _learn_rejection(self, slot: Slot, retry_after: float, now: float) -> None:
         self._rejected[slot.step] += 1
-        if error.retry_after > 0 and math.isfinite(error.retry_after):
-            self._hold_back(error.retry_after, now)
+        if retry_after <= self.longest_cool_down:
+            self._hold_back(retry_after, now)
         if self._policy is not None:
             limit, admitted = self._slots.limit, self._admitted
             self._resize(self._policy.rejected(limit, number=slot.number, admitted=admitted), now)

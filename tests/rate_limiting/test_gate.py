@@ -5,13 +5,15 @@ import contextvars
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
+from file_changes import counted_file_changes
 from limits_support import excess
 
 from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab.simulation import simulate
-from course_lib.rate_limiting import Gate, TokenBucket
+from course_lib.rate_limiting import Aimd, Gate, TokenBucket
 
 NAN = float("nan")
 
@@ -26,6 +28,12 @@ async def visit(gate, log, name, seconds=1.0, **wishes):
     async with gate.slot(**wishes):
         log.append((name, now()))
         await asyncio.sleep(seconds)
+
+
+async def fail(gate, error, step):
+    """Go in, and leave with an error."""
+    async with gate.slot(step=step):
+        raise error
 
 
 async def visits(gate, count, seconds=1.0):
@@ -48,6 +56,21 @@ def test_never_more_are_inside_than_it_says():
     """They enter in waves, in the order they came."""
     log = simulate(lambda: visits(Gate(concurrency=3), 7)).value
     assert log == [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2)]
+
+
+def test_a_free_slot_is_read_in_few_files():
+    """Who follows it from asking to leaving turns to another file a few times, not dozens of them."""
+
+    async def main(gate):
+        async with gate.slot():
+            pass
+        with counted_file_changes() as changes:
+            async with gate.slot():
+                pass
+        return changes.count
+
+    for gate in (Gate(concurrency=1), Gate(concurrency=1, bucket=TokenBucket(10, 2))):
+        assert 0 < asyncio.run(main(gate)) <= 10
 
 
 def test_with_a_bucket_both_limits_hold():
@@ -181,10 +204,6 @@ def test_a_cool_down_holds_everybody_back_at_once():
 def test_a_rejection_that_leaves_the_block_cools_everybody_down():
     """For its `retry_after`, and is counted under its step; other errors do neither."""
 
-    async def fail(gate, error, step):
-        async with gate.slot(step=step):
-            raise error
-
     async def main():
         gate, log = Gate(concurrency=1), []
         failures = [RateLimited("429", retry_after=2), RateLimited("429"), Unavailable("503")]
@@ -197,6 +216,107 @@ def test_a_rejection_that_leaves_the_block_cools_everybody_down():
     assert log == [("next", 2)]
     assert statistics.rejected == 2
     assert statistics.rejected_by_step == {"search": 1, "chat": 1}
+
+
+class Foreign(Exception):  # noqa: N818 - another client's
+    """A 429 of another client, which carries status and headers."""
+
+    def __init__(self, retry_after):
+        super().__init__("429")
+        self.status_code = 429
+        self.response = SimpleNamespace(headers={"Retry-After": retry_after})
+
+
+def test_another_clients_rejection_counts_like_our_own():
+    """By what it carries: the gate cools down for it, and counts it once on its way out."""
+
+    async def main():
+        gate, log = Gate(concurrency=1), []
+        with pytest.raises(Foreign):
+            async with gate.slot(step="outer"), gate.slot(step="inner"):
+                raise Foreign("2")
+        await visit(gate, log, "next")
+        return log, dict(gate.statistics().rejected_by_step)
+
+    assert simulate(main).value == ([("next", 2)], {"inner": 1})
+
+
+def test_a_rejection_is_counted_once_also_where_it_is_told_in_other_words():
+    """As the cause of another one; and errors that no reference may be kept of are counted, too."""
+
+    async def told_anew(gate):
+        async with gate.slot(step="outer"):
+            try:
+                await fail(gate, Foreign("0"), "inner")
+            except Foreign as error:
+                raise RateLimited("told anew") from error
+
+    async def main():
+        gate, built_in = Gate(concurrency=1), OSError("429")
+        built_in.status_code = 429
+        with pytest.raises(RateLimited):
+            await told_anew(gate)
+        with pytest.raises(OSError, match="429"):
+            await fail(gate, built_in, "outer")
+        return dict(gate.statistics().rejected_by_step)
+
+    assert simulate(main).value == {"inner": 1, "outer": 1}
+
+
+@pytest.mark.parametrize(
+    "error", [RateLimited("429", retry_after=61), Foreign("86400"), Foreign("inf")]
+)
+def test_a_wait_beyond_the_longest_closes_the_gate_for_nobody(error):
+    """It is counted, and left to the caller; a longest one can be chosen."""
+
+    async def main(**options):
+        gate, log = Gate(concurrency=1, policy=Aimd(), **options), []
+        with pytest.raises(type(error)):
+            async with gate.slot(step="search"):
+                raise error
+        await visit(gate, log, "next")
+        return log[0][1], gate.statistics().rejected
+
+    assert simulate(main).value == (0, 1)
+    assert simulate(lambda: main(longest_cool_down=0)).value == (0, 1)
+    if isinstance(error, RateLimited):
+        assert simulate(lambda: main(longest_cool_down=90)).value == (61, 1)
+
+
+def test_a_cool_down_that_is_ended_holds_nobody_back():
+    """Those who wait come in at once, at the rate; a new one holds as ever."""
+
+    async def main():
+        gate, log = Gate(concurrency=2, bucket=TokenBucket(10, 1)), []
+        gate.cool_down(3600)
+        tasks = await start(*(visit(gate, log, n, 0.3) for n in range(3)))
+        await asyncio.sleep(1)
+        gate.end_cool_down()
+        cooling = gate.statistics().cooling
+        await asyncio.gather(*tasks)
+        gate.cool_down(1)
+        await visit(gate, log, "last")
+        return cooling, log
+
+    assert simulate(main).value == (0, [(0, 1), (1, 1.1), (2, 1.3), ("last", 2.6)])
+
+
+def test_no_cool_down_at_all_costs_nobody_their_place():
+    """`cool_down(0)` changes nothing, not even in the bucket's line; nor does it end one."""
+
+    async def main():
+        bucket = TokenBucket(1, 1, initial=0)
+        gate, log = Gate(concurrency=2, bucket=bucket), []
+        inside = await start(visit(gate, log, "first"))
+        direct = await start(bucket.aacquire())
+        gate.cool_down(0)
+        await asyncio.gather(*inside)
+        direct[0].cancel()
+        gate.cool_down(5)
+        gate.cool_down(0)
+        return log, gate.statistics().cooling
+
+    assert simulate(main).value == ([("first", 1)], 5)
 
 
 async def six(moment, *, before=False, third=True):
@@ -370,6 +490,8 @@ def test_other_impossible_arguments_are_refused():
         Gate(concurrency=1, bucket=TokenBucket(1, 1), timer=float)
     with pytest.raises(ValueError, match="weight=-1"):
         Gate(concurrency=1).slot(weight=-1)
+    with pytest.raises(ValueError, match="longest_cool_down=-1"):
+        Gate(concurrency=1, longest_cool_down=-1)
     for seconds in (-1, NAN, float("inf")):
         with pytest.raises(ValueError, match=f"seconds={seconds!r}"):
             Gate(concurrency=1).cool_down(seconds)

@@ -170,6 +170,13 @@ class GateMachine(RuleBasedStateMachine):
         self.time.do(lambda: self.gate.cool_down(seconds))
         self.time.settle()
 
+    @rule()
+    def end_cool_down(self):
+        """Everybody may come in again."""
+        self.cool_until = 0.0
+        self.time.do(self.gate.end_cool_down)
+        self.time.settle()
+
     @rule(tenths=TENTHS)
     def wait(self, tenths):
         """Time passes."""

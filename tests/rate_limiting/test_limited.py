@@ -153,6 +153,21 @@ def test_without_a_word_from_the_provider_each_waits_longer_each_time():
     assert times(1) == times(1) != times(2)
 
 
+def test_no_wait_is_longer_than_the_cap():
+    """However often a call is made again: 5 s here, 10 s if nothing is said, or the first wait."""
+
+    def longest(attempts, **options):
+        provider = Provider(dict.fromkeys(range(1, attempts), RateLimited("429")), seconds=0)
+        gate = Gate(concurrency=1)
+        runnable = limited(as_runnable(provider.call), gate, attempts=attempts, seed=1, **options)
+        simulate(lambda: runnable.ainvoke("a"))
+        return max(b - a for a, b in zip(provider.times, provider.times[1:], strict=False))
+
+    assert 4 < longest(60, backoff=1, longest_backoff=5) < 5
+    assert 9 < longest(60, backoff=1) < 10
+    assert 18 < longest(60, backoff=20) < 20
+
+
 def test_a_cool_down_is_longer_by_a_random_share():
     """So that several processes do not come back in the same moment."""
 
@@ -220,16 +235,114 @@ def test_a_stream_holds_its_slot_until_it_ends():
     assert second == [("one", 3), ("two", 4), ("three", 5)]
 
 
-def test_a_stream_that_is_closed_early_gives_its_slot_back():
-    """At once."""
+class Speaker:
+    """Speaks without end, and notes in which task it was stopped."""
+
+    def __init__(self):
+        self.stopped = []
+
+    async def words(self, inputs):
+        """One word after another."""
+        async for _ in inputs:
+            try:
+                while True:
+                    yield "word"
+            finally:
+                self.stopped.append(asyncio.current_task())
+
+    def sync_words(self, inputs):
+        """The same, for threads."""
+        for _ in inputs:
+            try:
+                while True:
+                    yield "word"
+            finally:
+                self.stopped.append(threading.current_thread())
+
+
+async def once(value):
+    """A stream of one input."""
+    yield value
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda step, gate: limited(step, gate).astream("?"),
+        lambda step, gate: limited(limited(step, gate), gate).astream("?"),
+        lambda step, gate: limited(step, gate).atransform(once("?")),
+    ],
+    ids=["astream", "nested", "atransform"],
+)
+def test_a_stream_that_is_closed_early_is_closed_below_at_once(begin):
+    """When `aclose` returns, what it wraps has cleaned up, in the same task, and the slot is free."""
 
     async def main():
-        gate = Gate(concurrency=1)
-        runnable = limited(RunnableGenerator(speak), gate)
-        heard = await listen(runnable, words=1)
-        return heard, gate.statistics().inside
+        gate, speaker = Gate(concurrency=1), Speaker()
+        stream = begin(RunnableGenerator(speaker.words), gate)
+        heard = await anext(stream)
+        await stream.aclose()
+        return heard, gate.statistics().inside, speaker.stopped == [asyncio.current_task()]
 
-    assert simulate(main).value == ([("one", 0)], 0)
+    assert simulate(main).value == ("word", 0, True)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda step, gate: RunnableLambda(str.strip, afunc=same) | limited(step, gate),
+        lambda step, gate: limited(RunnableLambda(str.strip, afunc=same) | step, gate),
+    ],
+    ids=["at the end of a chain", "around a chain"],
+)
+def test_a_chain_that_is_closed_early_gives_its_slot_back_by_itself(wrap):
+    """LangChain's own chains leave what they wrap to the loop, which closes it in a moment."""
+
+    async def main():
+        gate, speaker = Gate(concurrency=1), Speaker()
+        stream = wrap(RunnableGenerator(speaker.words), gate).astream("?")
+        await anext(stream)
+        await stream.aclose()
+        await asyncio.sleep(0.001)
+        return gate.statistics().inside, len(speaker.stopped)
+
+    assert simulate(main).value == (0, 1)
+
+
+async def same(value):
+    """Hand on what comes."""
+    return value
+
+
+def test_a_sync_stream_that_is_closed_early_is_closed_below_at_once():
+    """In a chain, too."""
+    gate, speaker = Gate(concurrency=1), Speaker()
+    chain = RunnableLambda(str.strip) | limited(RunnableGenerator(speaker.sync_words), gate)
+    stream = chain.stream("?")
+    assert next(stream) == "word"
+    stream.close()
+    assert speaker.stopped == [threading.current_thread()]
+    assert gate.statistics().inside == 0
+
+
+def test_a_stream_of_chunks_takes_its_whole_input():
+    """As LangChain does it: what adds up is added, of the rest the last one counts."""
+
+    async def transform(*chunks):
+        async def pieces():
+            for chunk in chunks:
+                yield chunk
+
+        async def echo(inputs):
+            async for whole in inputs:
+                yield whole
+
+        runnable = limited(RunnableGenerator(echo), Gate(concurrency=1))
+        return [each async for each in runnable.atransform(pieces())]
+
+    assert simulate(lambda: transform("a", "b", "c")).value == ["abc"]
+    assert simulate(lambda: transform({"a": 1}, {"b": 2})).value == [{"b": 2}]
+    assert simulate(transform).value == []
 
 
 def test_a_stream_is_tried_again_only_while_nothing_of_it_has_come():
@@ -349,6 +462,8 @@ def test_it_is_described_as_what_it_wraps():
         ({"attempts": 0}, "attempts=0: give a whole number, 1 or above"),
         ({"attempts": 1.5}, "attempts=1.5"),
         ({"backoff": 0}, "backoff=0"),
+        ({"backoff": 1, "longest_backoff": 0.5}, "longest_backoff=0.5: give a finite number, 1 or"),
+        ({"longest_backoff": float("inf")}, "longest_backoff=inf"),
         ({"jitter": 2}, "jitter=2: give a share from 0 to 1"),
         ({"weight": 3}, "weight=3: give more than 0 and at most capacity=2"),
         ({"priority": -1}, "priority=-1"),
