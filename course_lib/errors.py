@@ -2,15 +2,46 @@
 
     ServiceError
     ├── RateLimited    429: too many requests; `retry_after` says when to come back
-    ├── Unavailable    5xx, refused or broken connection: trying again may help
-    ├── BadRequest     other 4xx: trying again will not help
+    ├── Unavailable    5xx, 408, 425, refused or broken connection: trying again may help
+    ├── BadRequest     other 4xx, and 429 of an empty account: trying again will not help
     └── TimedOut       no answer within the time allowed (also a `TimeoutError`)
 
 Clients raise these and nothing else, so that callers need not know which HTTP library is beneath.
 Messages name the method, the path and the status; never a header, so never a key.
+
+Other people's clients raise errors of their own. `service_error_of` says which of these one of them
+is, by what it carries: no client is imported for that.
 """
 
-__all__ = ["BadRequest", "RateLimited", "ServiceError", "TimedOut", "Unavailable"]
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "BadRequest",
+    "RateLimited",
+    "ServiceError",
+    "TimedOut",
+    "Unavailable",
+    "error_of_answer",
+    "rate_limit_of",
+    "retry_after_of",
+    "service_error_of",
+]
+
+LONGEST_REASON: Final = 200
+"""Characters of a provider's own words that are worth showing in an error."""
+
+_EMPTY_ACCOUNT: Final = "insufficient_quota"
+"""The code (not the words) by which a 429 says that waiting does not help."""
+
+_TRANSIENT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
+"""Statuses below 500 after which trying again may help (RFC 9110, RFC 8470)."""
 
 
 class ServiceError(Exception):
@@ -39,3 +70,143 @@ class BadRequest(ServiceError):  # noqa: N818
 
 class TimedOut(ServiceError, TimeoutError):  # noqa: N818
     """No answer came within the time allowed for one attempt."""
+
+
+def error_of_answer(call: str, status: int, headers: Mapping[str, str], body: Any) -> ServiceError:
+    """Return the error that an HTTP answer means whose status is not 2xx.
+
+    Args:
+        call: What was asked, for the message: method and path.
+        status: HTTP status of the answer.
+        headers: Its headers.
+        body: Its body, as received or parsed; `error.message` and `error.code` in it are read.
+    """
+    details = _details(body)
+    reason = str(details.get("message", "no reason given"))[:LONGEST_REASON]
+    message = f"{call} answered {status}: {reason}"
+    if details.get("code") == _EMPTY_ACCOUNT:
+        return BadRequest(message)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimited(message, retry_after=retry_after_of(headers))
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Unavailable(message) if status in _TRANSIENT else BadRequest(message)
+    return Unavailable(message)
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float:
+    """Return the seconds to wait that headers ask for: finite or not, never below 0.
+
+    That is `retry-after-ms` where it is given (exact), else `Retry-After` in seconds or as a date
+    (RFC 9110); 0.0 where there is neither, or nothing that can be read.
+    """
+    given = {str(name).lower(): value for name, value in headers.items()}
+    try:
+        return max(0.0, float(given["retry-after-ms"]) / 1000)
+    except (KeyError, TypeError, ValueError):
+        pass
+    told = given.get("retry-after", "")
+    try:
+        return max(0.0, float(told))
+    except (TypeError, ValueError):
+        return _seconds_until(told)
+
+
+def service_error_of(error: BaseException, call: str = "the provider") -> ServiceError | None:
+    """Return the error of the tree that this one is, or that says the same; None for any other.
+
+    Understood are errors that carry the status of an answer as `status_code` (openai, anthropic),
+    on their `response` (httpx, requests) or as `status` (aiohttp), with the answer's headers, and
+    those by which these clients say that no answer came.
+
+    Args:
+        error: What was raised, by whichever client.
+        call: What was asked, for the message.
+    """
+    if isinstance(error, ServiceError):
+        return error
+    response = getattr(error, "response", None)
+    status = _status(error, response)
+    if status is None:
+        return _unanswered(error, call)
+    headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
+    body = getattr(error, "body", None) or _content(response)
+    return error_of_answer(call, status, headers, body)
+
+
+def rate_limit_of(error: BaseException) -> RateLimited | None:
+    """Return the rate limit that this error is, or says in a client's own way; None for any other."""
+    known = service_error_of(error)
+    return known if isinstance(known, RateLimited) else None
+
+
+def _details(body: Any) -> Mapping[str, Any]:
+    """Return what a provider says of an error: `{"error": {...}}`, or what stands in it."""
+    if isinstance(body, (bytes, str)):
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return {}
+    if isinstance(body, dict):
+        body = body.get("error", body)
+    return body if isinstance(body, dict) else {}
+
+
+def _status(error: BaseException, response: Any) -> int | None:
+    carried = (
+        getattr(error, "status_code", None),
+        getattr(response, "status_code", None),
+        getattr(error, "status", None),
+    )
+    for status in carried:
+        if isinstance(status, int) and HTTPStatus.MULTIPLE_CHOICES <= status < 600:  # noqa: PLR2004
+            return int(status)
+    return None
+
+
+def _content(response: Any) -> bytes:
+    """Return an answer's body, as far as it is there."""
+    try:
+        content = response.content
+    except Exception:  # noqa: BLE001 - a stream that nobody has read, or no response at all
+        return b""
+    return content if isinstance(content, bytes) else b""
+
+
+_NO_ANSWER: Final[Mapping[tuple[str, str], type[ServiceError]]] = {
+    ("openai", "APITimeoutError"): TimedOut,
+    ("openai", "APIError"): Unavailable,
+    ("anthropic", "APITimeoutError"): TimedOut,
+    ("anthropic", "APIError"): Unavailable,
+    ("httpx", "TimeoutException"): TimedOut,
+    ("httpx", "RequestError"): Unavailable,
+    ("httpx2", "TimeoutException"): TimedOut,
+    ("httpx2", "RequestError"): Unavailable,
+    ("requests", "ConnectTimeout"): TimedOut,  # which is a connection error, too
+    ("requests", "Timeout"): TimedOut,
+    ("requests", "ConnectionError"): Unavailable,
+    ("requests", "ChunkedEncodingError"): Unavailable,
+    ("aiohttp", "ServerTimeoutError"): TimedOut,
+    ("aiohttp", "ClientConnectionError"): Unavailable,
+    ("aiohttp", "ClientPayloadError"): Unavailable,
+}
+"""Errors of clients to which no answer came: their package, and the name of the class."""
+
+
+def _unanswered(error: BaseException, call: str) -> ServiceError | None:
+    for kind in type(error).__mro__:
+        known = _NO_ANSWER.get((kind.__module__.partition(".")[0], kind.__name__))
+        if known is not None:
+            if _details(getattr(error, "body", None)).get("code") == _EMPTY_ACCOUNT:
+                known = BadRequest
+            return known(f"{call} gave no answer: {str(error) or type(error).__name__}")
+    return None
+
+
+def _seconds_until(date: Any) -> float:
+    from datetime import UTC, datetime  # noqa: PLC0415 - with the next
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - many modules, seldom needed
+
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError, OverflowError, AttributeError):
+        return 0.0

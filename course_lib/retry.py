@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from course_lib.checks import require_number, require_positive, require_seconds, require_whole
-from course_lib.errors import RateLimited, TimedOut, Unavailable
+from course_lib.errors import RateLimited, TimedOut, Unavailable, rate_limit_of, service_error_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-__all__ = ["TRANSIENT", "Backoff", "Retry", "within"]
+__all__ = ["LONGEST_WAIT", "TRANSIENT", "Backoff", "Retry", "within"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,10 @@ TRANSIENT: Final[tuple[type[Exception], ...]] = (
     ConnectionError,
 )
 """Errors after which trying again may help, and which say nothing about the item."""
+
+LONGEST_WAIT: Final = 60.0
+"""Seconds for which a `Retry-After` is obeyed, where nothing else is said. It is advice: one that asks
+for a day (a daily limit) would hold the caller up for a day, who could have asked somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +70,26 @@ class Backoff:
 class Retry:
     """What is done about an attempt that fails or takes too long.
 
+    Errors of other people's clients count as those of `course_lib.errors` that say the same; see
+    `service_error_of`.
+
     Attributes:
         attempts: How often a call is made, at most.
         timeout: Seconds for one attempt; None for no limit.
         on: Errors after which it is made again.
         backoff: Pauses between attempts.
+        longest_wait: Seconds that a provider's `retry_after` may ask for.
     """
 
     attempts: int = 1
     timeout: float | None = None
     on: tuple[type[Exception], ...] = TRANSIENT
     backoff: Backoff = field(default_factory=Backoff)
+    longest_wait: float = LONGEST_WAIT
 
     def __post_init__(self) -> None:
         require_whole(attempts=self.attempts)
+        require_seconds(longest_wait=self.longest_wait)
         if self.timeout is not None:
             require_positive(timeout=self.timeout)
         for kind in self.on:
@@ -99,15 +109,43 @@ class Retry:
     def pause(self, call: int, attempt: int, error: Exception) -> float | None:
         """Return the seconds until the next attempt, or None if there is none.
 
-        A `RateLimited` waits for its `retry_after` first.
+        A rate limit waits for its `retry_after` first.
+
+        Raises:
+            RateLimited: It asks for more than `longest_wait`: the caller decides.
         """
+        if not self.again(attempt, error):
+            return None
+        return self.told(error) + self.backoff.seconds(call, attempt)
+
+    def again(self, attempt: int, error: Exception) -> bool:
+        """Return whether another attempt is made after the one of this number (from 1)."""
         if attempt >= self.attempts:
-            return None
-        if not isinstance(error, self.on):
-            _note(error, f"Not tried again: {type(error).__name__} is not among `retry_on`.")
-            return None
-        told = error.retry_after if isinstance(error, RateLimited) else 0.0
-        return told + self.backoff.seconds(call, attempt)
+            return False
+        if isinstance(error, self.on) or isinstance(service_error_of(error), self.on):
+            return True
+        _note(error, f"Not tried again: {type(error).__name__} is not among `retry_on`.")
+        return False
+
+    def told(self, error: Exception) -> float:
+        """Return the seconds that a provider asks to wait, 0.0 if it did not say.
+
+        Raises:
+            RateLimited: They are more than `longest_wait`: the caller decides.
+        """
+        limit = rate_limit_of(error)
+        if limit is None:
+            return 0.0
+        if limit.retry_after <= self.longest_wait:
+            return limit.retry_after
+        told, most = limit.retry_after, self.longest_wait
+        _note(
+            limit,
+            f"Not tried again: {told:g} s were asked for, and {most:g} s are the longest wait.",
+        )
+        if limit is error:
+            raise limit
+        raise limit from error
 
 
 async def within(seconds: float, attempt: Awaitable[T], name: str) -> T:

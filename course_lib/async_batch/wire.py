@@ -2,20 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_core.documents import Document
 
-from course_lib.errors import BadRequest, RateLimited, ServiceError, Unavailable
+from course_lib.errors import BadRequest, Unavailable, error_of_answer
 
 __all__ = ["checked_url", "documents", "good", "payload", "search_params"]
-
-LONGEST_REASON = 200
-"""Characters of a provider's own words that are worth showing in an error."""
 
 
 def checked_url(url: str) -> str:
@@ -62,7 +57,7 @@ def payload(call: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         ServiceError: The status is not 2xx, or the body is not JSON.
     """
     if not good(status):
-        raise _failure(call, status, headers, body)
+        raise error_of_answer(call, status, headers, body)
     try:
         return json.loads(body)
     except ValueError:
@@ -72,15 +67,6 @@ def payload(call: str, status: int, headers: Mapping[str, str], body: bytes) -> 
 def good(status: int) -> bool:
     """Whether an HTTP status is 2xx."""
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
-
-
-def _failure(call: str, status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:
-    message = f"{call} answered {status}: {_reason(body)}"
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RateLimited(message, retry_after=_retry_after(headers))
-    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return BadRequest(message)
-    return Unavailable(message)
 
 
 def documents(answer: Any) -> list[Document]:
@@ -93,28 +79,3 @@ def documents(answer: Any) -> list[Document]:
         )
         for found in answer["results"]
     ]
-
-
-def _reason(body: bytes) -> str:
-    try:
-        reason = str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return "no reason given"
-    return reason[:LONGEST_REASON]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds to wait: `retry-after-ms` where it is given (exact), else `Retry-After` (RFC 9110)."""
-    try:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    except (KeyError, ValueError):
-        pass
-    given = headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(given))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return 0.0

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from langchain_core.language_models import BaseChatModel
 
-from course_lib.async_batch.wire import payload
-from course_lib.errors import ServiceError, TimedOut, Unavailable
+from course_lib.errors import service_error_of
 from course_lib.rag.client import HIDDEN
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ def _reply(message: Any) -> Reply:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Raise the errors of the `openai` package as those of the tree.
+    """Raise the errors of the model's client as those of the tree.
 
     Raises:
         ServiceError: In place of each of them. None is chained: they hold the request, key included.
@@ -199,33 +198,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        translated = _translation(error)
-        if translated is None:
+        translated = service_error_of(error, _CALL)
+        if translated is None or translated is error:
             raise
         raise translated from None
-
-
-def _translation(error: Exception) -> Exception | None:
-    """Return the error of the tree that says the same, or None if it is another's error."""
-    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    if "openai" in packages:  # those of langchain_openai are subclasses
-        return _of_openai(error)
-    if packages & {"httpx", "httpx2"}:  # a stream that breaks off
-        return Unavailable(f"{_CALL} broke off: {error or type(error).__name__}")
-    return None
-
-
-def _of_openai(error: Exception) -> Exception | None:
-    import openai  # noqa: PLC0415 - loaded by whatever raised it
-
-    if isinstance(error, openai.APIStatusError):
-        response = error.response
-        try:
-            payload(_CALL, response.status_code, response.headers, response.content)
-        except ServiceError as typed:
-            return typed
-    if isinstance(error, openai.APITimeoutError):
-        return TimedOut(f"{_CALL} gave no answer in time")
-    if isinstance(error, openai.APIError):
-        return Unavailable(f"{_CALL} failed: {error}")
-    return None
