@@ -12,8 +12,10 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from zlib import crc32
 
 from langchain_core.stores import BaseStore
 
@@ -32,13 +34,20 @@ _CHUNK: Final = 500  # keys in one statement; SQLite takes 999 or more
 _TIDY_EVERY: Final = 200  # values set between two looks at what has expired
 _ATTEMPTS: Final = 3  # of a call, each with a new file in the place of a damaged one
 _APPLICATION: Final = 0x41435354  # "ACST": marks a file as this store's
-_VERSION: Final = 1
+_VERSION: Final = 2
 _COMPANIONS: Final = ("-wal", "-shm", "-journal", "")
-_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ)
-_TRIES: Final = 100  # to switch a new file to WAL, while another process is doing the same
-_PAUSE: Final = 0.02  # seconds between them
+_DAMAGE: Final = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,  # the statements are in order: it is the tables that are not
+)
+_PAUSE: Final = 0.02  # seconds between two tries, where SQLite does not wait for others by itself
+# An entry is found by a number made of its key, in the table itself: what is damaged in an index can
+# lose entries, and never make an old value come back. `turn` counts what has been set.
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS entries (key TEXT NOT NULL UNIQUE, value BLOB NOT NULL, expires REAL);
+CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB NOT NULL,
+expires REAL, checksum INTEGER NOT NULL, turn INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS entries_turn ON entries (turn);
 CREATE INDEX IF NOT EXISTS entries_expire ON entries (expires) WHERE expires IS NOT NULL;
 """
 
@@ -52,7 +61,8 @@ class SqliteStore(BaseStore[str, bytes]):
     one was killed. All calls run in one thread of the store's own, never on the event loop.
 
     A file that is damaged, or that is the database of another program, is renamed to
-    `<name>.aside-<date>`, a warning is logged, and a new file takes its place.
+    `<name>.aside-<date>`, a warning is logged, and a new file takes its place. A value of which a
+    byte was changed is not there any more.
 
     Expiry is kept as a date of the wall clock: a monotonic clock starts anew with each boot.
 
@@ -60,11 +70,12 @@ class SqliteStore(BaseStore[str, bytes]):
         path: The file; it is made, and its folder, when they are first needed.
         maxsize: Values kept: of more, those set last. It is looked after now and then, so there
             may be 200 more for a while. None for any number.
-        busy_timeout: Seconds to wait for another process that writes.
+        busy_timeout: Seconds to wait for another process that writes, or opens the file.
         wall_clock: Returns seconds since 1970.
 
     Raises:
-        ValueError: An argument is out of range, or the path is a folder.
+        ValueError: An argument is out of range, or the path is a folder, or SQLite's word for
+            memory.
     """
 
     def __init__(
@@ -79,6 +90,11 @@ class SqliteStore(BaseStore[str, bytes]):
             raise ValueError(f"maxsize={maxsize!r} keeps nothing: at least 1, or None")
         if not busy_timeout > 0:
             raise ValueError(f"busy_timeout={busy_timeout!r}: give seconds above 0")
+        if str(path).startswith((":memory:", "file:")):
+            raise ValueError(
+                f"path={str(path)!r} would be a file of that name: an AsyncCache without a store "
+                "keeps values in memory; for a store name a file"
+            )
         self.path = Path(path).absolute()
         if self.path.is_dir():
             raise ValueError(f"path={str(path)!r} is a folder: name a file in it")
@@ -147,7 +163,7 @@ class SqliteStore(BaseStore[str, bytes]):
     def _dated(self, entries: Sequence[Row]) -> list[Row]:
         now = self._wall_clock()
         return [
-            (key, value, None if seconds is None else now + seconds)
+            (key, value, None if seconds is None else float(now + seconds))
             for key, value, seconds in entries
         ]
 
@@ -156,19 +172,20 @@ class SqliteStore(BaseStore[str, bytes]):
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            found.update(
-                connection.execute(
-                    f"SELECT key, value FROM entries WHERE key IN ({marks}) "  # noqa: S608 - marks
-                    "AND (expires IS NULL OR expires > ?)",
-                    (*chunk, self._wall_clock()),
-                )
+            rows = connection.execute(
+                f"SELECT key, value, expires, checksum FROM entries WHERE id IN ({marks}) "  # noqa: S608 - marks
+                "AND (expires IS NULL OR expires > ?)",
+                (*map(_id, chunk), self._wall_clock()),
             )
+            found.update((row[0], row[1]) for row in rows if _is_whole(*row))
         return [found.get(key) for key in keys]
 
     def _set(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
         with _Transaction(connection):
             connection.executemany(
-                "INSERT OR REPLACE INTO entries (key, value, expires) VALUES (?, ?, ?)", rows
+                "INSERT OR REPLACE INTO entries VALUES "
+                "(?, ?, ?, ?, ?, (SELECT ifnull(max(turn), 0) + 1 FROM entries))",
+                [(_id(row[0]), *row, _checksum(*row)) for row in rows],
             )
             self._unchecked += len(rows)
             if self._unchecked >= _TIDY_EVERY:
@@ -177,21 +194,23 @@ class SqliteStore(BaseStore[str, bytes]):
     def _tidy(self, connection: sqlite3.Connection) -> None:
         self._unchecked = 0
         connection.execute("DELETE FROM entries WHERE expires <= ?", (self._wall_clock(),))
-        if self.maxsize is not None:  # rows are numbered as they are set, with gaps
+        if self.maxsize is not None:
             connection.execute(
-                "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY rowid "
+                "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY turn "
                 "LIMIT max(0, (SELECT count(*) FROM entries) - ?))",
                 (self.maxsize,),
             )
 
     def _delete(self, connection: sqlite3.Connection, keys: Sequence[str]) -> None:
         with _Transaction(connection):
-            connection.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
+            connection.executemany(
+                "DELETE FROM entries WHERE id = ?", [(_id(key),) for key in keys]
+            )
 
     def _keys(self, connection: sqlite3.Connection, prefix: str) -> list[str]:
         rows = connection.execute(
             "SELECT key FROM entries WHERE substr(key, 1, ?) = ? "
-            "AND (expires IS NULL OR expires > ?) ORDER BY rowid",
+            "AND (expires IS NULL OR expires > ?) ORDER BY turn",
             (len(prefix), prefix, self._wall_clock()),
         )
         return [key for (key,) in rows]
@@ -250,11 +269,11 @@ class _Worker:
         for _ in range(_ATTEMPTS - 1):
             try:
                 return function(self._connection(), argument)
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                if not _is_damage(error, self._path):
                     raise
                 _close_all(self._held)
-                _set_aside(self._path, error, seen=self._inode)
+                _set_aside(self._path, error, seen=self._inode, patience=self._busy_timeout)
         return function(self._connection(), argument)
 
     def _connection(self) -> sqlite3.Connection:
@@ -282,10 +301,12 @@ class _Transaction:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.execute("COMMIT")
-        elif self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:  # also where the disk is full
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 def _close_all(held: list[sqlite3.Connection]) -> None:
@@ -293,8 +314,8 @@ def _close_all(held: list[sqlite3.Connection]) -> None:
         held.pop().close()
 
 
-class _NotOursError(sqlite3.DatabaseError):
-    """The file is a SQLite database, but not one of this store."""
+class _UselessError(sqlite3.DatabaseError):
+    """The file is a SQLite database, but not one that this store has written and can use."""
 
 
 def _open_file(path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -308,44 +329,72 @@ def _open_file(path: Path, busy_timeout: float) -> sqlite3.Connection:
         busy_timeout: Seconds to wait for another process that writes.
 
     Raises:
-        _NotOursError: It is the database of another program.
+        _UselessError: It is the database of another program.
         sqlite3.DatabaseError: It is damaged, no database (see `_is_damage`), or cannot be opened.
     """
-    with _alone(path.parent):
+    deadline = time.monotonic() + busy_timeout
+    with _alone(path.parent, deadline):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # answers may be private
         connection = sqlite3.connect(
             path, timeout=busy_timeout, isolation_level=None, check_same_thread=False
         )
+        connection.text_factory = _text
         try:
-            _recognise(connection, path)
-            _use_wal(connection)
+            is_new = _is_empty(connection, path)
+            _use_wal(connection, deadline)
             connection.execute("PRAGMA synchronous = NORMAL")
-            _create(connection)
+            if is_new:
+                _create(connection)
+            _check_schema(connection, path)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _text(raw: bytes) -> str:
+    """Return the text of a column; of one that is damaged, some other text."""
+    return raw.decode(errors="replace")
+
+
+def _id(key: str) -> int:
+    """Return the number of a key; no two that anybody has will share one."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _checksum(key: str, value: bytes, expires: float | None) -> int:
+    """Return what tells whether a byte was changed; SQLite does not look after that."""
+    return crc32(value, crc32(f"{key}|{expires}".encode()))
+
+
+def _is_whole(key: str, value: bytes, expires: float | None, checksum: int) -> bool:
+    """Return whether a row is as it was written."""
+    return isinstance(value, bytes) and checksum == _checksum(key, value, expires)
+
+
+def _is_damage(error: Exception, path: Path) -> bool:
     """Return whether an error says that the file is of no use, not merely busy or full."""
-    if isinstance(error, _NotOursError):
+    if isinstance(error, _UselessError | UnicodeDecodeError):  # of the message: it names the damage
         return True
-    return getattr(error, "sqlite_errorcode", None) in _DAMAGE
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_READONLY:  # so says a damaged header, too
+        return os.access(path, os.W_OK)
+    return code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
-def _set_aside(path: Path, reason: object, *, seen: int | None) -> Path | None:
+def _set_aside(path: Path, reason: object, *, seen: int | None, patience: float) -> Path | None:
     """Rename the file and what belongs to it, so that a new one can take its place.
 
     Args:
         path: The file.
         reason: What is wrong with it, for the message.
         seen: Number (inode) of the file that is wrong; None if there was none.
+        patience: Seconds to wait for another process that does the same.
 
     Returns:
         Where it is now; None if another process has put a new one in its place meanwhile.
     """
-    with _alone(path.parent):
+    with _alone(path.parent, time.monotonic() + patience):
         if seen is None or _inode_of(path) != seen:
             return None
         aside = _free_name(path)
@@ -365,10 +414,13 @@ def _inode_of(path: Path) -> int | None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, deadline: float) -> Iterator[None]:
     """Open and rename while no other process does, and with no file left over for it.
 
     Where folders cannot be locked, go on. (Windows does not rename open files anyway.)
+
+    Raises:
+        sqlite3.OperationalError: Another process has held the lock until the deadline.
     """
     if sys.platform == "win32":
         yield
@@ -376,29 +428,42 @@ def _alone(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # some network file systems
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while not _try_to_lock(descriptor):
+                if time.monotonic() >= deadline:
+                    raise sqlite3.OperationalError(f"{folder} is locked by another process")
+                time.sleep(_PAUSE)
         yield
     finally:
         os.close(descriptor)
 
 
-def _recognise(connection: sqlite3.Connection, path: Path) -> None:
+def _try_to_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether the file is still to be made this store's."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if (application, version) == (_APPLICATION, _VERSION):
-        return
-    with closing(connection.execute("SELECT count(*) FROM sqlite_master")) as tables:
-        if application or version or tables.fetchone()[0]:
-            raise _NotOursError(f"{path} is the database of another program or version")
+        return False
+    if application or version or _schema(connection):
+        raise _UselessError(f"{path} is the database of another program or version")
+    return True
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging; SQLite does not wait for others by itself here."""
-    for attempt in range(_TRIES):
+def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    """Switch to write-ahead logging, also while another process is doing the same."""
+    while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if attempt == _TRIES - 1 or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
                 raise
             time.sleep(_PAUSE)
         else:
@@ -406,12 +471,23 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA.split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-    connection.execute(f"PRAGMA user_version = {_VERSION}")
-    connection.execute("COMMIT")
+    with _Transaction(connection):
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse tables that are other than they were made, such as by a byte that was changed."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as intact:
+        _create(intact)
+        if not _schema(intact) <= _schema(connection):
+            raise _UselessError(f"{path} has other tables than it was made with")
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
+    return set(connection.execute("SELECT type, name, sql FROM sqlite_master"))
 
 
 def _free_name(path: Path) -> Path:

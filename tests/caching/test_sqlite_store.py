@@ -11,8 +11,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from course_lib.caching import SqliteStore
+
+if sys.platform != "win32":
+    import fcntl
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60  # seconds, for a machine that is busy
@@ -191,7 +196,16 @@ def text(path):
     path.write_text("Dear diary, " * 100)
 
 
-@pytest.mark.parametrize("spoil", [damaged, foreign, text])
+def misspelt(path):
+    """A file of ours, of whose tables one letter was changed."""
+    with SqliteStore(path) as store:
+        store.mset([("1", b"old")])
+    content = path.read_bytes()
+    assert content.count(b"value BLOB") == 1
+    path.write_bytes(content.replace(b"value BLOB", b"valve BLOB"))
+
+
+@pytest.mark.parametrize("spoil", [damaged, foreign, text, misspelt])
 def test_a_file_that_is_of_no_use_is_set_aside_with_a_message(tmp_path, caplog, spoil):
     """No call fails, nothing is lost, and the new file works."""
     path = tmp_path / "cache.sqlite3"
@@ -206,6 +220,61 @@ def test_a_file_that_is_of_no_use_is_set_aside_with_a_message(tmp_path, caplog, 
     assert len(caplog.records) == 1
     assert f"{path} cannot be used as a cache" in caplog.text
     assert str(aside) in caplog.text
+
+
+def test_a_value_of_which_a_byte_was_changed_is_not_there(path):
+    """Nor is one whose time or whose key was; the others are, and it can be set again."""
+    with SqliteStore(path) as store:
+        store.mset([(f"key {n}", f"value {n}".encode()) for n in range(4)])
+    content = path.read_bytes()
+    assert content.count(b"value 1") == content.count(b"key 2") == 1
+    content = content.replace(b"value 1", b"valve 1").replace(b"key 2", b"kex\xff2")
+    path.write_bytes(content)
+    keys = [f"key {n}" for n in range(4)]
+    with SqliteStore(path) as store:
+        assert store.mget(keys) == [b"value 0", None, None, b"value 3"]
+        assert len(list(store.yield_keys())) == 4
+        store.mset([(key, b"new") for key in keys])
+        assert store.mget(keys) == [b"new"] * 4
+    rows = sqlite3.connect(path, isolation_level=None)
+    rows.execute("UPDATE entries SET expires = 1e12 WHERE key = 'key 0'")
+    rows.close()
+    with SqliteStore(path) as store:
+        assert store.mget(keys) == [None, b"new", b"new", b"new"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A file with forty values, and what is in it."""
+    path = tmp_path_factory.mktemp("written") / "cache.sqlite3"
+    values = {f"key {n}": f"value {n} ".encode() * 30 for n in range(40)}
+    with SqliteStore(path) as store:
+        store.mset_expiring(
+            [(key, values[key], 1e6 if n % 2 else None) for n, key in enumerate(values)]
+        )
+    return path, path.read_bytes(), values
+
+
+PLACES = st.integers(0, 511) | st.integers(0, 2**20)  # the header and the tables are hit often
+
+
+@given(st.lists(st.tuples(PLACES, st.integers(0, 255)), min_size=1, max_size=8))
+@settings(max_examples=60)
+def test_whatever_bytes_were_changed_no_call_fails_and_no_value_is_another(written, changes):
+    """And what is set from then on is there."""
+    path, content, values = written
+    for file in path.parent.iterdir():
+        file.unlink()
+    spoilt = bytearray(content)
+    for place, byte in changes:
+        spoilt[place % len(spoilt)] = byte
+    path.write_bytes(spoilt)
+    with SqliteStore(path) as store:
+        found = store.mget(list(values))
+        assert all(f in (None, v) for f, v in zip(found, values.values(), strict=True))
+        store.mset([(key, b"new") for key in values])
+        assert store.mget(list(values)) == [b"new"] * len(values)
+        store.mdelete(list(store.yield_keys()))
 
 
 def test_a_file_damaged_while_it_is_open_is_set_aside_too(path, caplog):
@@ -276,6 +345,32 @@ def test_a_lock_held_too_long_is_an_error(path):
         store.mset([("a", b"3")])
 
 
+def test_a_file_that_another_process_writes_to_can_be_opened_and_read(path):
+    """Only who writes has to wait."""
+    with SqliteStore(path) as store:
+        store.mset([("a", b"1")])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with SqliteStore(path, busy_timeout=0.01) as store:
+        assert store.mget(["a"]) == [b"1"]
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_a_folder_that_is_locked_is_waited_for_no_longer_than_for_the_file(path):
+    """An error says so, and once it is free all is well."""
+    path.parent.mkdir()
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with SqliteStore(path, busy_timeout=0.01) as store:
+        with pytest.raises(sqlite3.OperationalError, match="folder is locked by another process"):
+            store.mget(["a"])
+        os.close(descriptor)
+        store.mset([("a", b"1")])
+        assert store.mget(["a"]) == [b"1"]
+
+
 def test_the_file_is_private(store, path):
     """Answers may hold what is nobody else's business."""
     store.mset([("a", b"1")])
@@ -309,3 +404,10 @@ def test_a_folder_is_refused(tmp_path):
     """At once."""
     with pytest.raises(ValueError, match="is a folder: name a file in it"):
         SqliteStore(tmp_path)
+
+
+@pytest.mark.parametrize("name", [":memory:", "file::memory:?cache=shared", "file:c.sqlite3"])
+def test_what_is_no_name_of_a_file_to_sqlite_is_refused(name):
+    """It would be a file that lasts, in the working folder."""
+    with pytest.raises(ValueError, match="an AsyncCache without a store keeps values in memory"):
+        SqliteStore(name)
