@@ -12,7 +12,7 @@ from course_lib.batching import (
     PriorityBatchProcessor,
     WrongNumberOfResults,
 )
-from course_lib.errors import RateLimited
+from course_lib.errors import BadRequest, RateLimited
 from course_lib.lab.simulation import simulate
 
 
@@ -190,3 +190,37 @@ def test_errors_are_of_the_kinds_that_are_said():
     """So that callers can catch them as what they are."""
     assert issubclass(BatcherClosed, RuntimeError)
     assert issubclass(WrongNumberOfResults, ValueError)
+
+
+ERRORS = [
+    ValueError("bad"),
+    BadRequest("400"),
+    UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    ExceptionGroup("several", [ValueError("bad"), RateLimited("429")]),
+    RecursionError("too deep"),
+    StopAsyncIteration("stop"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("batcher", [MicroBatcher, PriorityBatchProcessor])
+def test_whatever_is_wrong_with_an_item_its_companions_have_their_results(batcher, error):
+    """Alone or twice in a batch, whether it is raised or stands in the item's place."""
+
+    async def raising(items):
+        if "bad" in items:
+            raise error
+        return items
+
+    async def in_place(items):
+        return [error if item == "bad" else item for item in items]
+
+    async def answers(process):
+        size = "max_size" if batcher is MicroBatcher else "batch_size"
+        async with batcher(process, **{size: 8}) as one:
+            call = one if batcher is MicroBatcher else one.submit
+            return await outcomes(call(item) for item in [1, "bad", 3, 4, "bad", 6, 7, 8, "bad"])
+
+    for process in (raising, in_place):
+        found = simulate(lambda process=process: answers(process)).value
+        assert found == [1, error, 3, 4, error, 6, 7, 8, error]

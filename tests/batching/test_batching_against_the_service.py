@@ -6,7 +6,8 @@ import pytest
 
 from course_lib import service
 from course_lib.async_batch import ServiceClient
-from course_lib.batching import Backoff, amap
+from course_lib.batching import Backoff, MicroBatcher, amap
+from course_lib.errors import BadRequest
 from course_lib.service import Faults, Latency
 
 ITEMS, LIMIT = 2000, 50
@@ -69,3 +70,18 @@ def test_a_consumer_that_leaves_early_costs_the_provider_only_what_was_in_flight
     with service.running(latency=Latency.constant(0.05)) as provider:
         requests = asyncio.run(first(provider, 10))
     assert requests <= 10 + LIMIT
+
+
+def test_texts_that_cannot_be_embedded_harm_none_of_their_batch(provider):
+    """A lone surrogate, nothing, no text: each is its own caller's error."""
+    provider.configure(faults=None, latency=None)
+    texts = ["a gate", "\ud800", "", None, "a cache"]
+
+    async def main():
+        client = ServiceClient(provider.url)
+        async with client, MicroBatcher(client.embed, max_size=8) as embed:
+            return await asyncio.gather(*map(embed, texts), return_exceptions=True)
+
+    first, *bad, last = asyncio.run(main())
+    assert len(first) == len(last) > 0
+    assert [type(error) for error in bad] == [BadRequest, BadRequest, TypeError]
