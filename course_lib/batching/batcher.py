@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, insort
 from collections.abc import Mapping, Sized
 from collections.abc import Set as AbstractSet
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from itertools import count
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from course_lib.checks import require_seconds, require_whole
@@ -19,14 +18,23 @@ from course_lib.tasks import cancel_once, error_of, outlast
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Batcher", "BatcherClosed", "BatcherStatistics", "OnExit", "WrongNumberOfResults"]
+__all__ = [
+    "Batcher",
+    "BatcherClosed",
+    "BatcherStatistics",
+    "OnExit",
+    "Submission",
+    "SubmissionQueue",
+    "WrongNumberOfResults",
+]
 
 Output = TypeVar("Output")
 OnExit = Literal["drain", "cancel"]
+_Heap = list[tuple[float, int, "Submission[Any]"]]
 
 _EARLY = 1e-6  # seconds: a timer may ring that much too soon
 _within: ContextVar[tuple[object, ...]] = ContextVar("course_lib.batching.batcher", default=())
-_PLACE = attrgetter("place")
+_SPARE = 64  # of those who have left, a heap keeps so many more than there are who wait
 
 
 class WrongNumberOfResults(ValueError):  # noqa: N818 - says what happened
@@ -115,11 +123,10 @@ class Batcher(Generic[Output]):
         self._reset()
 
     def _reset(self) -> None:
-        self._queue: _SubmissionQueue[Output] = _SubmissionQueue(self._queue_size)
+        self._queue: SubmissionQueue[Output] = SubmissionQueue(self._queue_size)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._order = count()
         self._batches = self._calls = self._largest = 0
         self._answered = self._failed = self._cancelled = 0
 
@@ -150,9 +157,8 @@ class Batcher(Generic[Output]):
         """
         loop = self._check()
         arrived = loop.time()
-        place = (rank(arrived), next(self._order))
-        one: _Submission[Output] = _Submission(item, place, arrived, loop.create_future())
-        self._queue.add(one)
+        one: Submission[Output] = Submission(item, arrived, loop.create_future())
+        self._queue.add(one, rank(arrived))
         one.answer.add_done_callback(lambda answer: self._done(one, answer))
         self._schedule()
         if one.admission is not None:
@@ -176,14 +182,16 @@ class Batcher(Generic[Output]):
             raise RuntimeError(f"a batch that submits to its own {self._name} waits for itself")
         return self._loop
 
-    def _done(self, one: _Submission[Output], answer: asyncio.Future[Output]) -> None:
-        if not answer.cancelled():
-            return
-        self._cancelled += 1
-        if one.batch is None:
+    def _done(self, one: Submission[Output], answer: asyncio.Future[Output]) -> None:
+        batch = one.batch
+        if batch is None:
             self._queue.remove(one)
         else:
-            one.batch.abandon()
+            batch.callers -= 1
+        if answer.cancelled():
+            self._cancelled += 1
+            if batch is not None and batch.callers == 0 and batch.task is not None:
+                cancel_once(batch.task)  # it is for nobody
 
     def _schedule(self) -> None:
         if not self._scheduled and self._loop is not None:
@@ -218,11 +226,11 @@ class Batcher(Generic[Output]):
         self._tasks.add(batch.task)
         batch.task.add_done_callback(lambda task: self._ended(batch, task))
 
-    async def _run(self, batch: list[_Submission[Output]]) -> None:
+    async def _run(self, batch: list[Submission[Output]]) -> None:
         _within.set((*_within.get(), self))
         await self._answer(batch)
 
-    async def _answer(self, batch: list[_Submission[Output]]) -> None:
+    async def _answer(self, batch: list[Submission[Output]]) -> None:
         """Give each its result or error; those whose callers have given up are left out."""
         batch = [one for one in batch if not one.answer.done()]
         if not batch:
@@ -245,7 +253,7 @@ class Batcher(Generic[Output]):
         cancelled = task is not None and task.cancelling()  # and what it raises is its clean-up's
         return not (cancelled or isinstance(error, WrongNumberOfResults)) and self._isolate(error)
 
-    def _settle(self, batch: Iterable[_Submission[Output]], results: Iterable[Any]) -> None:
+    def _settle(self, batch: Iterable[Submission[Output]], results: Iterable[Any]) -> None:
         """Hand out results and errors, unless the caller has given up."""
         for one, result in zip(batch, results, strict=True):
             if one.answer.done():
@@ -263,7 +271,7 @@ class Batcher(Generic[Output]):
         batch.submissions = []  # they refer to it
         self._schedule()
 
-    def _fail(self, submissions: list[_Submission[Output]], error: BaseException | None) -> None:
+    def _fail(self, submissions: list[Submission[Output]], error: BaseException | None) -> None:
         self._settle(submissions, [self._unanswered(error) for _ in submissions])
 
     def _unanswered(self, error: BaseException | None) -> BaseException:
@@ -324,30 +332,28 @@ class Batcher(Generic[Output]):
         return f"{state}, {len(self._queue)} waiting, {len(self._tasks)} batches in flight"
 
 
-class _Submission(Generic[Output]):
+class Submission(Generic[Output]):
     """One item and its caller.
 
     Attributes:
         item: What is to be processed.
-        place: Sorts those who wait: the lowest goes first, and no two are equal. So items are never
-            compared, and may be of any type.
         arrived: When it came, in seconds on the loop's clock.
         answer: What the caller waits for in the end.
-        admission: What the caller waits for at first, while the queue is full.
+        admission: What the caller waits for at first, if the queue was full.
         batch: What it is processed in, once it is.
+        waits: Whether it waits for a batch, in the queue or behind it.
+        queued: Whether it has its place in the queue.
     """
 
-    __slots__ = ("admission", "answer", "arrived", "batch", "item", "place")
+    __slots__ = ("admission", "answer", "arrived", "batch", "item", "queued", "waits")
 
-    def __init__(
-        self, item: Any, place: tuple[float, int], arrived: float, answer: asyncio.Future[Output]
-    ) -> None:
+    def __init__(self, item: Any, arrived: float, answer: asyncio.Future[Output]) -> None:
         self.item = item
-        self.place = place
         self.arrived = arrived
         self.answer = answer
         self.admission: asyncio.Future[None] | None = None
         self.batch: _Batch[Output] | None = None
+        self.waits = self.queued = False
 
     def admit(self) -> None:
         """Let the caller go on, if it waits for room."""
@@ -356,23 +362,25 @@ class _Submission(Generic[Output]):
 
 
 class _Batch(Generic[Output]):
-    """Submissions that go together."""
+    """Submissions that go together.
 
-    __slots__ = ("submissions", "task")
+    Attributes:
+        submissions: They, while they are processed.
+        task: What processes them.
+        callers: How many wait for their answers.
+    """
 
-    def __init__(self, submissions: list[_Submission[Output]]) -> None:
+    __slots__ = ("callers", "submissions", "task")
+
+    def __init__(self, submissions: list[Submission[Output]]) -> None:
         self.submissions = submissions
         self.task: asyncio.Task[None] | None = None
+        self.callers = len(submissions)
         for one in submissions:
             one.batch = self
 
-    def abandon(self) -> None:
-        """One has given up; when all have, the batch is for nobody."""
-        if self.task is not None and all(one.answer.done() for one in self.submissions):
-            cancel_once(self.task)
 
-
-class _SubmissionQueue(Generic[Output]):
+class SubmissionQueue(Generic[Output]):
     """Who waits for a batch: in the queue, and behind it those for whom it has no room yet.
 
     The next batch takes the first of all, in the queue or behind it, so that a full queue does not
@@ -382,58 +390,84 @@ class _SubmissionQueue(Generic[Output]):
         size: How many the queue holds.
     """
 
-    __slots__ = ("_outside", "_queue", "_size")
+    __slots__ = ("_all", "_count", "_outside", "_queued", "_size", "_waiting")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # Lists that stay sorted: one leaves from the middle as easily as from the front.
-        self._queue: list[_Submission[Output]] = []
-        self._outside: list[_Submission[Output]] = []
+        self._count = count()
+        # Heaps by rank and number, which no two share: so items are never compared, and may be of
+        # any type. Who waits no more stays in them until it is on top, or they are cleared of such.
+        self._all: _Heap = []
+        self._outside: _Heap = []
+        self._waiting = self._queued = 0
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._outside)
+        return self._waiting
 
     @property
-    def first(self) -> _Submission[Output]:
+    def first(self) -> Submission[Output]:
         """The one that goes first; there must be one."""
-        return self._next()[0]
+        _clear_top(self._all)
+        return self._all[0][2]
 
-    def _next(self) -> list[_Submission[Output]]:
-        if not self._queue:
-            return self._outside
-        ahead = self._outside and self._outside[0].place < self._queue[0].place
-        return self._outside if ahead else self._queue
-
-    def add(self, one: _Submission[Output]) -> None:
-        """Put one in its place; where the queue is full, it gets an `admission`."""
-        if len(self._queue) < self._size:
-            insort(self._queue, one, key=_PLACE)
+    def add(self, one: Submission[Output], rank: float) -> None:
+        """Put one in its place, the lowest rank first; an `admission` if the queue is full."""
+        place = (rank, next(self._count), one)
+        heappush(self._all, place)
+        self._waiting += 1
+        one.waits = True
+        if self._queued < self._size:
+            self._enter(one)
         else:
             one.admission = one.answer.get_loop().create_future()
-            insort(self._outside, one, key=_PLACE)
+            heappush(self._outside, place)
 
-    def remove(self, one: _Submission[Output]) -> None:
+    def _enter(self, one: Submission[Output]) -> None:
+        one.queued = True
+        self._queued += 1
+        one.admit()
+
+    def remove(self, one: Submission[Output]) -> None:
         """Have one wait no more, if it does."""
-        for those in (self._queue, self._outside):
-            index = bisect_left(those, one.place, key=_PLACE)
-            if index < len(those) and those[index] is one:
-                del those[index]
-        self._admit()
+        if one.waits:
+            self._leave(one)
+            self._refill()
+        if len(self._all) > 2 * self._waiting + _SPARE:
+            self._all, self._outside = _cleared(self._all), _cleared(self._outside)
 
-    def take(self, most: int) -> list[_Submission[Output]]:
+    def _leave(self, one: Submission[Output]) -> None:
+        one.waits = False
+        self._waiting -= 1
+        self._queued -= one.queued
+
+    def take(self, most: int) -> list[Submission[Output]]:
         """Remove and return the first `most`, or as many as there are."""
-        taken: list[_Submission[Output]] = []
-        while len(taken) < most and len(self) > 0:
-            taken.append(self._next().pop(0))
-            taken[-1].admit()
-        self._admit()
+        taken: list[Submission[Output]] = []
+        while len(taken) < most and self._waiting > 0:
+            one = heappop(self._all)[2]
+            if one.waits:
+                self._leave(one)
+                one.admit()
+                taken.append(one)
+        self._refill()
         return taken
 
-    def _admit(self) -> None:
-        while self._outside and len(self._queue) < self._size:
-            one = self._outside.pop(0)
-            one.admit()
-            insort(self._queue, one, key=_PLACE)
+    def _refill(self) -> None:
+        _clear_top(self._outside)
+        while self._outside and self._queued < self._size:
+            self._enter(heappop(self._outside)[2])
+            _clear_top(self._outside)
+
+
+def _clear_top(heap: _Heap) -> None:
+    while heap and not heap[0][2].waits:
+        heappop(heap)
+
+
+def _cleared(heap: _Heap) -> _Heap:
+    left = [place for place in heap if place[2].waits]
+    heapify(left)
+    return left
 
 
 def _raisable(error: BaseException) -> BaseException:
