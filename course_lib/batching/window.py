@@ -9,7 +9,7 @@ from course_lib.batching.arguments import as_call
 from course_lib.batching.source import source_of
 from course_lib.batching.task_pool import Outcomes, PoolSlots, TaskPool
 from course_lib.checks import require_whole
-from course_lib.retry import TRANSIENT, Backoff, Retry
+from course_lib.retry import LONGEST_WAIT, TRANSIENT, Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -37,6 +37,7 @@ def amap(
     timeout: float | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = TRANSIENT,
     backoff: Backoff | None = None,
+    longest_wait: float | None = None,
     buffer: int | None = None,
     config: RunnableConfig | None = None,
     progress: bool = False,
@@ -68,8 +69,11 @@ def amap(
         attempts: How often an item is tried. Between attempts it holds no place, and then it goes
             before those not yet started.
         timeout: Seconds for one attempt, from when it has its place; then it is a `TimedOut`.
-        retry_on: Errors after which it is tried again; by default those that may go away.
+        retry_on: Errors after which it is tried again; by default those that may go away. Errors of
+            other people's clients count as those of `course_lib.errors` that say the same.
         backoff: Pauses between attempts; after `RateLimited`, in addition to its `retry_after`.
+        longest_wait: Seconds that a `retry_after` may ask for: what asks for more is raised at once,
+            as `RateLimited`. By default the gate's `longest_cool_down`, or 60.
         buffer: How many may be held beside those in flight; by default 4 for each place.
         config: Passed on with each item: callbacks, tags, metadata.
         progress: Show a progress bar (tqdm), which vanishes at the end.
@@ -88,12 +92,14 @@ def amap(
     if buffer is not None:
         require_whole(buffer=buffer, least=0)
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if longest_wait is None:
+        longest_wait = getattr(gate, "longest_cool_down", LONGEST_WAIT)
     pool = TaskPool(
         as_call(runnable, config),
         source_of(inputs),
         PoolSlots(1 if gate is not None else limit),  # type: ignore[arg-type] # else a whole number
         _capacity(limit, buffer),
-        Retry(attempts, timeout, kinds, backoff or Backoff()),
+        Retry(attempts, timeout, kinds, backoff or Backoff(), longest_wait),
         gate=gate,
         ordered=ordered,
         return_exceptions=return_exceptions,

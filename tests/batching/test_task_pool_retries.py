@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 from batching_support import Step, handed_over, now, others, settle
@@ -99,6 +100,50 @@ def test_a_rate_limit_is_waited_for():
     assert 31 <= step.calls[1][0] <= 32
 
 
+def refused(seconds, client):
+    """What a client raises for a 429: ours, or one that is not known here."""
+    if client == "ours":
+        return RateLimited("slow down", retry_after=seconds)
+    error = RuntimeError("429")
+    error.status_code = 429
+    error.response = SimpleNamespace(headers={"retry-after": str(seconds)}, content=b"")
+    return error
+
+
+@pytest.mark.parametrize("client", ["ours", "another"])
+@pytest.mark.parametrize("seconds", [61.0, 86400.0, float("inf")])
+def test_a_rate_limit_that_asks_for_too_long_is_raised_at_once(client, seconds):
+    """With what it asks for, so that the caller decides; and it says why it was not tried again."""
+    step = Flaky({1: 1}, error=refused(seconds, client))
+
+    async def main():
+        with pytest.raises(RateLimited) as caught:
+            await listed(step, range(3), limit=1, attempts=9, backoff=SECOND)
+        return caught.value, now(), others()
+
+    error, seconds_taken, left = simulate(main).value
+    assert (error.retry_after, seconds_taken, left) == (seconds, 2.0, set())
+    assert "60 s are the longest wait" in error.__notes__[0]
+
+
+def test_where_errors_are_outcomes_only_that_item_has_it():
+    """The others go on."""
+    step = Flaky({1: 1}, error=RateLimited("a day", retry_after=86400.0))
+    options = {"limit": 1, "attempts": 9, "backoff": SECOND, "return_exceptions": True}
+    outcomes = simulate(lambda: listed(step, range(3), **options)).value
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+    assert (outcomes[1].error.retry_after, outcomes[1].attempts) == (86400.0, 1)
+
+
+@pytest.mark.parametrize("client", ["ours", "another"])
+def test_how_long_a_rate_limit_is_waited_for_can_be_said(client):
+    """Here, or for all who share a gate."""
+    for options in ({"limit": 1, "longest_wait": 3600}, {"limit": Patient(1)}):
+        step = Flaky({0: 1}, error=refused(1800.0, client))
+        simulate(lambda o=options, s=step: listed(s, [0], attempts=2, backoff=SECOND, **o))
+        assert 1801 <= step.calls[1][0] <= 1802
+
+
 def test_between_attempts_the_source_is_not_read_to_its_end():
     """Items that wait count as held: an outage does not fill memory."""
     step = Flaky({}, seconds=0.1)
@@ -148,6 +193,12 @@ class Gate:
     def slot(self):
         """One place."""
         return self.semaphore
+
+
+class Patient(Gate):
+    """One that says itself how long everybody may be held back."""
+
+    longest_cool_down = 3600.0
 
 
 def test_a_gate_can_be_shared():

@@ -201,6 +201,7 @@ def plain(item):
         ((double, [1]), {"limit": 1, "attempts": 0}, "attempts=0: give a whole number"),
         ((double, [1]), {"limit": 1, "timeout": 0}, "timeout=0: give a finite number above 0"),
         ((double, [1]), {"limit": 1, "buffer": -1}, "buffer=-1: give a whole number, 0 or above"),
+        ((double, [1]), {"limit": 1, "longest_wait": -1}, "longest_wait=-1: give a finite number"),
         ((double, [1]), {"limit": 1, "retry_on": "all"}, "retry_on=('all',): give classes"),
         ((plain, [1]), {"limit": 1}, "is neither a Runnable nor `async def`"),
         ((lambda x: x, [1]), {"limit": 1}, "is neither a Runnable nor `async def`"),
