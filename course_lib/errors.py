@@ -7,7 +7,8 @@
     └── TimedOut       no answer within the time allowed (also a `TimeoutError`)
 
 Clients raise these and nothing else, so that callers need not know which HTTP library is beneath.
-Messages name the method, the path and the status; never a header, so never a key.
+Messages name the method, the path and the status; never a header, so never a key. Where others' words
+are quoted in them, secrets are taken out first.
 
 Other people's clients raise errors of their own. `service_error_of` says which of these one of them
 is, by what it carries: no client is imported for that.
@@ -16,11 +17,15 @@ is, by what it carries: no client is imported for that.
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = [
     "BadRequest",
@@ -29,9 +34,13 @@ __all__ = [
     "TimedOut",
     "Unavailable",
     "error_of_answer",
+    "excerpt",
     "rate_limit_of",
     "retry_after_of",
+    "secrets_of",
     "service_error_of",
+    "without_credentials",
+    "without_secrets",
 ]
 
 LONGEST_REASON: Final = 200
@@ -75,7 +84,13 @@ class TimedOut(ServiceError, TimeoutError):  # noqa: N818
     """No answer came within the time allowed for one attempt."""
 
 
-def error_of_answer(call: str, status: int, headers: Mapping[str, str], body: Any) -> ServiceError:
+def error_of_answer(
+    call: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: Any,
+    secrets: Collection[str] = (),
+) -> ServiceError:
     """Return the error that an HTTP answer means whose status is not 2xx.
 
     Args:
@@ -83,9 +98,10 @@ def error_of_answer(call: str, status: int, headers: Mapping[str, str], body: An
         status: HTTP status of the answer.
         headers: Its headers.
         body: Its body, as received or parsed; `error.message` and `error.code` in it are read.
+        secrets: What the message must not show, though the answer does.
     """
     details = _details(body)
-    reason = str(details.get("message", "no reason given"))[:LONGEST_REASON]
+    reason = excerpt(str(details.get("message", "no reason given")), secrets)
     message = f"{call} answered {status}: {reason}"
     if details.get("code") == _EMPTY_ACCOUNT:
         return BadRequest(message)
@@ -114,7 +130,9 @@ def retry_after_of(headers: Mapping[str, str]) -> float:
         return _seconds_until(told)
 
 
-def service_error_of(error: BaseException, call: str = "the provider") -> ServiceError | None:
+def service_error_of(
+    error: BaseException, call: str = "the provider", secrets: Collection[str] = ()
+) -> ServiceError | None:
     """Return the error of the tree that this one is, or that says the same; None for any other.
 
     Understood are errors that carry the status of an answer as `status_code` (openai, anthropic),
@@ -124,16 +142,17 @@ def service_error_of(error: BaseException, call: str = "the provider") -> Servic
     Args:
         error: What was raised, by whichever client.
         call: What was asked, for the message.
+        secrets: What the message must not show, though the client's own error does.
     """
     if isinstance(error, ServiceError):
         return error
     response = getattr(error, "response", None)
     status = _status(error, response)
     if status is None:
-        return _unanswered(error, call)
+        return _unanswered(error, call, secrets)
     headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
     body = getattr(error, "body", None) or _content(response)
-    return error_of_answer(call, status, headers, body)
+    return error_of_answer(call, status, headers, body, secrets)
 
 
 def rate_limit_of(error: BaseException) -> RateLimited | None:
@@ -195,13 +214,14 @@ _NO_ANSWER: Final[Mapping[tuple[str, str], type[ServiceError]]] = {
 """Errors of clients to which no answer came: their package, and the name of the class."""
 
 
-def _unanswered(error: BaseException, call: str) -> ServiceError | None:
+def _unanswered(error: BaseException, call: str, secrets: Collection[str]) -> ServiceError | None:
     for kind in type(error).__mro__:
         known = _NO_ANSWER.get((kind.__module__.partition(".")[0], kind.__name__))
         if known is not None:
             if _details(getattr(error, "body", None)).get("code") == _EMPTY_ACCOUNT:
                 known = BadRequest
-            return known(f"{call} gave no answer: {str(error) or type(error).__name__}")
+            reason = excerpt(str(error), secrets) or type(error).__name__
+            return known(f"{call} gave no answer: {reason}")
     return None
 
 
@@ -213,3 +233,79 @@ def _seconds_until(date: Any) -> float:
         return max(0.0, (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError, OverflowError, AttributeError):
         return 0.0
+
+
+# --- secrets in others' words ------------------------------------------------------------------------
+
+_HIDDEN: Final = "***"
+_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+_ESCAPES: Final = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
+
+
+def excerpt(text: str, secrets: Collection[str] = ()) -> str:
+    """Return so much of others' words as is worth showing, without secrets.
+
+    They are taken out before it is cut: of one that is cut in two nobody would see what it was.
+    """
+    return without_secrets(text, secrets)[:LONGEST_REASON]
+
+
+def without_secrets(text: str, secrets: Collection[str]) -> str:
+    r"""Return a text with stars in place of secrets, however their letters are written in it.
+
+    Also as they are escaped in JSON (`\/`, `\u002f`), and in JSON within JSON, in Python (`\x2f`), in
+    addresses (`%2F`) and in HTML (`&#x2F;`).
+
+    Args:
+        text: Somebody else's words.
+        secrets: What to take out; the longest first, should one be part of another.
+    """
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = _spellings(secret).sub(_HIDDEN, text)
+    return text
+
+
+def secrets_of(url: str) -> tuple[str, ...]:
+    """Return what of an address nobody may see: its password, as it is written and as it is sent."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return ()
+    user, password = unquote(parts.username or ""), unquote(parts.password)
+    return parts.password, password, b64encode(f"{user}:{password}".encode()).decode()
+
+
+def without_credentials(url: str) -> str:
+    """Return an address without user and password, for everything that is shown or kept."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+@lru_cache(maxsize=32)
+def _spellings(secret: str) -> re.Pattern[str]:
+    """Return a pattern of all ways to write a secret."""
+    return re.compile("".join(map(_spelling, re.findall(r"\\+|[^\\]", secret))))
+
+
+def _spelling(letters: str) -> str:
+    """Return a pattern of the ways to write a letter, or a run of backslashes.
+
+    JSON within JSON doubles backslashes each time. Eight of them are looked at, no more: else a text
+    of nothing but backslashes would be looked through for each of them. For the same reason no text
+    is to be matched in two ways, but where one begins like another. An escape may lack its own
+    backslashes, which those of a letter before it have taken.
+    """
+    letter = letters[0]
+    units = letter.encode("utf-16-be", "surrogatepass")
+    utf_16 = r"\\{0,8}+".join(f"u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+    utf_8 = "".join(f"%{byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))
+    code = ord(letter)
+    escaped = rf"\\{{0,8}}+(?:{utf_16}|x{code:02x}|u{code:08x})|{utf_8}|&#(?:0*{code}|x0*{code:x});"
+    if letter == "\\":
+        doubled = "|".join(rf"\\{{{len(letters) * times}}}" for times in (8, 4, 2, 1))
+        return rf"(?:(?i:{escaped}){{{len(letters)}}}|{doubled})"
+    ways = [rf"(?i:{escaped})", rf"\\{{0,8}}+{re.escape(letter)}"]
+    if letter in _ESCAPES:
+        ways.append(rf"\\{{0,8}}+{_ESCAPES[letter]}")
+    if letter in _ENTITIES:
+        ways.append(_ENTITIES[letter])
+    return f"(?:{'|'.join(ways)})"

@@ -6,7 +6,7 @@ Wire formats are OpenAI's for embeddings and chats, and the one common to rerank
 import base64
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from itertools import starmap
 from sys import byteorder
@@ -70,7 +70,13 @@ def search_params(query: str, k: int) -> dict[str, str]:
     return {"q": query, "k": str(k)}
 
 
-def payload(call: str, status: int, headers: Mapping[str, str], body: bytes) -> Any:
+def payload(
+    call: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Collection[str] = (),
+) -> Any:
     """Return the JSON value of an answer.
 
     Args:
@@ -78,12 +84,13 @@ def payload(call: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         status: HTTP status of the answer.
         headers: Its headers.
         body: Its body, as received.
+        secrets: What a message must not show, though the provider quotes it.
 
     Raises:
         ServiceError: The status is not 2xx, or the body is not JSON.
     """
     if not good(status):
-        raise error_of_answer(call, status, headers, body)
+        raise error_of_answer(call, status, headers, body, secrets)
     try:
         return json.loads(body)
     except ValueError:

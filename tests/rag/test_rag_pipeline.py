@@ -4,6 +4,8 @@ import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
+from file_changes import counted_file_changes
+
 from course_lib import service
 from course_lib.rag import RagAnswer, RagPipeline, RagSettings, read_questions
 from course_lib.rate_limiting import Gate
@@ -12,6 +14,7 @@ from course_lib.service import Faults, RateLimit
 CORPUS = Path(service.__file__).parent / "corpus"
 QUESTIONS = [each.text for each in read_questions(CORPUS / "questions.toml")]
 CHAT = "/v1/chat/completions"
+MOST_CHANGES = 230
 
 
 def test_one_pipeline_after_another_in_loops_of_their_own(provider):
@@ -22,6 +25,21 @@ def test_one_pipeline_after_another_in_loops_of_their_own(provider):
             return await pipeline.ainvoke(QUESTIONS[0])
 
     assert [asyncio.run(ask()).ok for _ in range(3)] == [True] * 3
+
+
+def test_a_query_is_read_in_few_files(provider):
+    """Who follows one with nothing kept changes file no more often than this, all packages included."""
+
+    async def ask():
+        async with RagPipeline(provider.url) as pipeline:
+            await pipeline.ainvoke(QUESTIONS[0])
+            with counted_file_changes() as changes:
+                answer = await pipeline.ainvoke(QUESTIONS[1])
+            return answer, changes.count
+
+    answer, count = asyncio.run(ask())
+    assert answer.ok
+    assert 0 < count <= MOST_CHANGES
 
 
 def test_connections_are_opened_once(provider):
