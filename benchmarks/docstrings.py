@@ -24,13 +24,13 @@ from course_lib.rag import (
     RagAnswer,
     RagPipeline,
     RagSettings,
+    cites_rightly,
     evaluate,
     load_docstrings,
     name_and_summary,
     open_index,
     read_questions,
 )
-from course_lib.rag.quality import cites_rightly
 from course_lib.table import Table
 
 K = 5

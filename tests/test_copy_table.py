@@ -10,11 +10,11 @@ COURSE = Package(ROOT / "course_lib")
 MOST = {
     "TokenBucket": 4,
     "Gate": 6,
-    "amap": 8,
+    "amap": 9,
     "AsyncCache": 5,
     "SqliteStore": 1,
     "PerformanceMonitor": 7,
-    "RagPipeline": 33,
+    "RagPipeline": 34,
 }
 
 

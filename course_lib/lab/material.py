@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import cycle, islice
 
-from course_lib.service.knowledge.corpus import load_passages, load_questions
+from course_lib.service.knowledge import load_passages, load_questions
 
 __all__ = ["default_executor", "default_threads", "questions"]
 

@@ -5,9 +5,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from course_lib.errors import BadRequest, RateLimited, Unavailable
-from course_lib.service import Behaviour, Ledger
-from course_lib.service.engine import Admitted, Dropped, Engine, Failed, Rejected, TooLarge
-from course_lib.service.knowledge.tokens import count_tokens
+from course_lib.service import (
+    Admitted,
+    Behaviour,
+    Dropped,
+    Engine,
+    Failed,
+    Ledger,
+    Rejected,
+    TooLarge,
+)
+from course_lib.service.knowledge import count_tokens
 
 __all__ = ["VirtualProvider"]
 

@@ -3,7 +3,7 @@
 Retrieval: `load_folder` and `load_docstrings` make documents, `open_index` embeds them (whole, or
 by their `name_and_summary`) and keeps their vectors on disk, `MatrixVectorStore` and
 `FaissVectorStore` search them. Quality: `evaluate` measures a retriever on `Question`s,
-`answer_quality` measures answers.
+`answer_quality` and `cites_rightly` measure answers.
 
 Pipeline: `RagPipeline` answers questions, each with a `RagAnswer`; `naive_rag` is what it is
 compared with.
@@ -18,7 +18,7 @@ from course_lib.rag.loading import load_folder
 from course_lib.rag.matrix import MatrixVectorStore
 from course_lib.rag.naive import naive_rag
 from course_lib.rag.pipeline import RagPipeline
-from course_lib.rag.quality import AnswerQuality, Quality, answer_quality, evaluate
+from course_lib.rag.quality import AnswerQuality, Quality, answer_quality, cites_rightly, evaluate
 from course_lib.rag.questions import Question, read_questions
 from course_lib.rag.settings import RagSettings
 from course_lib.rag.vector_file import VectorFileError
@@ -38,6 +38,7 @@ __all__ = [
     "StageTiming",
     "VectorFileError",
     "answer_quality",
+    "cites_rightly",
     "evaluate",
     "evaluate_rag",
     "load_docstrings",

@@ -9,8 +9,7 @@ from typing import Any
 
 from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab.simulation import simulate
-from course_lib.service import Call
-from course_lib.service.ledger import NO_ANSWER, Recorder
+from course_lib.service import NO_ANSWER, Call, Recorder
 
 __all__ = ["PATIENCE", "Run", "VirtualService", "run_virtually"]
 
