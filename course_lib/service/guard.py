@@ -59,16 +59,19 @@ def check(request: web.BaseRequest) -> None:
 def _host(request: web.BaseRequest) -> str:
     """Return the host that is asked, "" for an old client that names none."""
     named = request.headers.getall("Host", [])
-    if len(named) == 1 and _is_ours(named[0]):
-        return named[0]
     if not named and request.version < HttpVersion11:
         return ""
-    raise Unwelcome(
-        HTTPStatus.MISDIRECTED_REQUEST,
-        "this provider answers to localhost and to addresses in figures, such as 127.0.0.1: "
-        "send one `Host` with the address that it gave you",
-        code="foreign_host",
-    )
+    if len(named) != 1:  # RFC 9112, section 3.2
+        message = f"a request names its `Host` once, this one {len(named)} times"
+        raise Unwelcome(HTTPStatus.BAD_REQUEST, message, code="foreign_host")
+    if not _is_ours(named[0]):
+        raise Unwelcome(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "this provider answers to localhost and to addresses in figures, such as 127.0.0.1: "
+            "call it by the address that it gave you",
+            code="foreign_host",
+        )
+    return named[0]
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
 from course_lib.service.knowledge.tokens import count_tokens
+from course_lib.service.values import MOST
 from course_lib.service.wire import is_unicode, json_object, unfit
 
 __all__ = [
@@ -155,7 +156,8 @@ def chat_request(body: bytes) -> ChatRequest:
     if tokens > LONGEST_PROMPT:
         raise unfit(
             "messages",
-            f"the messages have {tokens} tokens: at most {LONGEST_PROMPT}; send less",
+            # In these words, too: LangChain tells it by them where `openai` shows it no code.
+            f"the prompt is too long: it has {tokens} tokens: at most {LONGEST_PROMPT}; send less",
             code="context_length_exceeded",
         )
     most = _whole(data, "max_completion_tokens") or _whole(data, "max_tokens") or LONGEST_ANSWER
@@ -254,8 +256,8 @@ def _whole(data: Mapping[str, Any], name: str) -> int | None:
     value = data.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise unfit(name, f"{name}={reprlib.repr(value)}: a whole number of at least 1")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+        raise unfit(name, f"{name}={reprlib.repr(value)}: a whole number from 1 to {MOST}")
     return value
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict
 from typing import Any, ClassVar, Final, Self
 
-__all__ = ["LAST_PORT", "LAST_SEED", "Value", "require_number", "require_whole"]
+__all__ = ["LAST_PORT", "LAST_SEED", "MOST", "Value", "require_number", "require_whole"]
 
 LAST_PORT: Final = 65_535
 """The highest number that a TCP port can have."""

@@ -3,18 +3,22 @@
 import asyncio
 import http.client
 import json
+import re
 import socket
 import threading
+from types import SimpleNamespace
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
+from provider_in_process import in_process
 
-from course_lib.service import Capacity, Faults, Latency, RateLimit
+from course_lib.service import Capacity, Faults, Latency, Ledger, RateLimit
+from course_lib.service.app import CALLS_AT_ONCE
 from course_lib.service.guard import endpoint_of
 from course_lib.service.server import Connection
-from course_lib.service.wire import LARGEST_BODY, LONGEST_QUERY
+from course_lib.service.wire import LARGEST_BODY, LONGEST_QUERY, Problem, search_request
 
 NESTED = '{"endpoints": {"/search": ' * 400 + "1" + "}}" * 400
 
@@ -54,6 +58,12 @@ def hold(provider, target="/search?q=queue"):
     client = socket.create_connection((parts.hostname, parts.port), timeout=60)
     client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return client
+
+
+def test_a_query_that_no_text_holds_is_refused():
+    """A parser may let bytes through that are no UTF-8: no answer could repeat them."""
+    with pytest.raises(Problem, match="no UTF-8"):
+        search_request({"q": "\udcff"})
 
 
 def test_a_search_finds_passages(provider):
@@ -153,6 +163,102 @@ def test_the_ledger_keeps_no_more_of_a_refused_query_than_of_another(provider):
     """A hundred thousand of them in full would fill the memory."""
     assert search(provider, "a" * 30_000)[0] == 400
     assert len(provider.ledger().calls[0].query) == LONGEST_QUERY
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/search?q=queue", "/search", "/v1/models", "/v1/models/stand-in-reader", "/health"),
+        *("/metrics", "/admin/behaviour", "/admin/ledger?last=0"),
+    ],
+)
+def test_head_is_get_without_the_body(provider, target):
+    """The same status and headers; at an endpoint it counts as a call, too."""
+    answers = []
+    for method in ("GET", "HEAD"):
+        connection = connect(provider)
+        connection.request(method, target)
+        response = connection.getresponse()
+        drawn = {"date", "x-request-id"}
+        headers = {k.lower(): v for k, v in response.getheaders() if k.lower() not in drawn}
+        answers.append((response.status, headers, response.read()))
+        connection.close()
+    (status, headers, body), head = answers
+    assert head == (status, headers, b"")
+    assert body
+    assert len(provider.ledger().calls) in {0, 2}
+
+
+def test_each_answer_has_an_id_of_its_own(provider):
+    """Good ones, refusals and what is no HTTP: a log can name them."""
+    found = [
+        ask(provider, t)[1]["x-request-id"] for t in ("/search?q=a", "/search", "/x", "/health")
+    ]
+    found.append(raw(provider, b"hello\r\n\r\n").decode().partition("x-request-id: ")[2][:36])
+    assert all(re.fullmatch("req_[0-9a-f]{32}", each) for each in found)
+    assert len(set(found)) == 5
+
+
+def test_limits_are_told_with_each_answer(provider):
+    """What there is, what is left, and the seconds until all of it is back; only of endpoints."""
+    assert not any("ratelimit" in name for name in ask(provider, "/search?q=a")[1])
+    provider.configure(rate_limit=RateLimit(rate=0.5, burst=2))
+    for left, status in ((1, 200), (0, 200), (0, 429)):
+        got, headers, _ = ask(provider, "/search?q=a")
+        assert got == status
+        assert headers["x-ratelimit-limit-requests"] == "2"
+        assert headers["x-ratelimit-remaining-requests"] == str(left)
+        assert 0 < float(headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 4
+    assert not any("ratelimit" in name for name in ask(provider, "/health")[1])
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "param", "code"),
+    [
+        ("GET /search", b"", "q", "invalid_value"),
+        ("GET /search?q=a&k=0", b"", "k", "invalid_value"),
+        ("GET /nowhere", b"", None, "unknown_path"),
+        ("DELETE /health", b"", None, "method_not_allowed"),
+        ("POST /rerank", b"{", None, "invalid_json"),
+        ("POST /rerank", b"[]", None, "invalid_json"),
+        ("POST /rerank", b"{}", "query", "invalid_value"),
+        ("PUT /admin/behaviour", b'{"capacity": 8}', None, "invalid_value"),
+        ("PUT /admin/behaviour", b" " * (LARGEST_BODY + 1), None, "body_too_large"),
+    ],
+)
+def test_an_error_names_its_field_and_a_code(provider, request_line, body, param, code):
+    """So that a program need not read the message."""
+    method, target = request_line.split()
+    error = ask(provider, target, method, body)[2]["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["param"], error["code"]) == (param, code)
+
+
+@pytest.fixture
+def local():
+    """A provider in this process."""
+    with in_process() as provider:
+        yield provider
+
+
+def test_a_ledger_of_ten_thousand_calls_holds_up_nobody(local):
+    """It is written a few calls at a time, and everybody has a turn in between."""
+    recorder = local.app.engine.recorder
+
+    async def main():
+        for number in range(10_000):
+            recorder.arrive("/search", f"question {number}", number).leave(200)
+        asked = SimpleNamespace(query={})
+        reading = asyncio.create_task(local.app.ledger(asked, b""))
+        for _ in range(10_000 // CALLS_AT_ONCE):
+            await asyncio.sleep(0)  # a turn for whoever else has something to do
+        assert not reading.done()
+        return await reading
+
+    ledger = local.run(main())
+    seen = Ledger.from_dict(json.loads(ledger.body))
+    assert len(seen.calls) == 10_000
+    assert (seen.requests, seen.calls[0].query) == (10_000, "question 0")
 
 
 def test_an_unknown_path_is_404_and_says_what_there_is(provider):

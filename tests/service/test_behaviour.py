@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.service import Behaviour, Capacity, Faults, Latency, RateLimit
+from course_lib.service import (
+    Behaviour,
+    Capacity,
+    Faults,
+    Generation,
+    Latency,
+    RateLimit,
+    TokenLimit,
+)
 
 SECONDS = st.floats(min_value=1e-4, max_value=10)
 SEEDS = st.integers(min_value=0, max_value=2**32)
@@ -54,6 +62,15 @@ def test_a_behaviour_survives_json(behaviour):
         (lambda: Capacity(0), "slots=0: give a whole number of at least 1"),
         (lambda: Faults(error=1.1), "error=1.1: give a number at least 0 and at most 1"),
         (lambda: Faults(error=0.6, hang=0.6), "shares add up to at most 1"),
+        (lambda: Latency.constant(10**400), "seconds=1000.*: give a number at least 0 and at most"),
+        (lambda: Latency.lognormal(5e-324, 1), "p50=5e-324: give a number above 0"),
+        (lambda: Latency.lognormal(1, 2, seed=10**400), "seed=1000.*: give a whole number"),
+        (lambda: RateLimit(5e-324, 1), "rate=5e-324: give a number above 0 and at most 1e"),
+        (lambda: RateLimit(1e308, 1), "rate=1e\\+308"),
+        (lambda: RateLimit(1, 10**400), "burst=1000.*: give a whole number of at least 1 and at"),
+        (lambda: TokenLimit(10**400), "tokens_per_minute=1000"),
+        (lambda: Generation(0, 5e-324), "tokens_per_second=5e-324"),
+        (lambda: Generation(0, 1e308), "tokens_per_second=1e"),
         (lambda: Behaviour(0.1), r"latency=0.1: give a Latency\(...\)"),
         (lambda: Behaviour(capacity=8), r"capacity=8: give a Capacity\(...\)"),
     ],
@@ -97,6 +114,14 @@ def test_one_seed_gives_one_sequence(latency):
 def test_every_latency_is_finite_and_not_negative(latency):
     """No draw breaks the loop's timers."""
     assert all(0 <= seconds < math.inf for seconds in latency.samples(50))
+
+
+@pytest.mark.parametrize("make", [Latency.lognormal, Latency.heavy_tail])
+def test_percentiles_may_be_as_near_or_as_far_as_numbers_can(make):
+    """Two whose quotient is rounded to 1, and the smallest and the largest that are taken."""
+    near = make(2 - 2**-52, 2).samples(100)
+    assert near == pytest.approx([2] * 100)
+    assert all(0 <= seconds < math.inf for seconds in make(1e-9, 1e9).samples(10_000))
 
 
 @pytest.mark.parametrize("make", [Latency.lognormal, Latency.heavy_tail])

@@ -47,12 +47,17 @@ def send(provider, path, data, method="POST"):
     return connection, connection.getresponse()
 
 
-def post(provider, path, data):
+def post(provider, path, data, method="POST"):
     """Make a request and return status and JSON."""
-    connection, response = send(provider, path, data)
+    connection, response = send(provider, path, data, method)
     answer = json.loads(response.read())
     connection.close()
     return response.status, answer
+
+
+def get(provider, path):
+    """Ask for something and return status and JSON."""
+    return post(provider, path, b"", "GET")
 
 
 def chat(provider, prompt=PROMPT, **fields):
@@ -283,9 +288,7 @@ def test_limits_and_faults_reach_every_endpoint(provider, path, data):
 
 def test_the_models_are_listed_and_say_what_they_are(provider):
     """The chat model stands in, the reranker is no cross-encoder."""
-    connection, response = send(provider, "/v1/models", b"", "GET")
-    listed = json.loads(response.read())["data"]
-    connection.close()
+    listed = get(provider, "/v1/models")[1]["data"]
     assert [each["id"] for each in listed] == [
         "stand-in-reader",
         "all-MiniLM-L6-v2-int8",
@@ -294,6 +297,100 @@ def test_the_models_are_listed_and_say_what_they_are(provider):
     assert "no LLM" in listed[0]["description"]
     assert "No cross-encoder" in listed[2]["description"]
     assert provider.ledger().path("/v1/models").answered == 1
+
+
+def test_one_model_is_told_by_its_name(provider):
+    """As it stands in the list; it counts as a look at the list."""
+    for each in get(provider, "/v1/models")[1]["data"]:
+        name = each["id"].replace("-", "%2D")
+        assert get(provider, f"/v1/models/{name}") == (200, each)
+    status, answer = get(provider, "/v1/models/meta/gpt-9")
+    error = answer["error"]
+    assert (status, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert "no model 'meta/gpt-9': there is stand-in-reader" in error["message"]
+    seen = provider.ledger().path("/v1/models")
+    assert [call.status for call in seen.calls] == [200, 200, 200, 200, 404]
+    assert seen.calls[1].query == "stand-in-reader"
+
+
+TOOL = {"type": "function", "function": {"name": "look_up"}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("tools", [TOOL], "calls no tools"),
+        ("tools", [], "calls no tools"),
+        ("tool_choice", "none", "calls no tools"),
+        ("parallel_tool_calls", False, "calls no tools"),
+        ("functions", [{"name": "look_up"}], "calls no tools"),
+        ("function_call", "auto", "calls no tools"),
+        ("response_format", {"type": "json_object"}, "writes no JSON"),
+        ("response_format", "json", "writes no JSON"),
+        ("logprobs", True, "no token by its probability"),
+        ("logprobs", 1, "true or false"),
+        ("top_logprobs", 3, "no token by its probability"),
+        ("modalities", ["text", "audio"], "it writes text"),
+        ("n", 2, "one answer"),
+        ("n", True, "one answer"),
+        ("stream_options", {"include_usage": True}, "stream_options are for streams"),
+        ("stream_options", True, "an object"),
+    ],
+)
+def test_what_it_does_not_do_is_refused_and_never_ignored(provider, field, value, reason):
+    """400 that names the field, and why: who sends tools would wait for a call of one."""
+    status, answer = chat(provider, **{field: value})
+    assert (status, answer["error"]["param"]) == (400, field)
+    assert reason in answer["error"]["message"]
+    assert provider.ledger().peak_in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict.fromkeys(
+            ["tools", "tool_choice", "response_format", "logprobs", "n", "stream_options"]
+        ),
+        {"n": 1, "logprobs": False, "response_format": {"type": "text"}, "modalities": ["text"]},
+        {"stream": False, "temperature": 2, "seed": 7, "user": "me", "metadata": {}},
+    ],
+)
+def test_what_it_does_anyway_may_be_asked_for(provider, fields):
+    """The values that stand for what it does, and null."""
+    assert chat(provider, **fields)[0] == 200
+
+
+def test_answers_have_the_fields_that_clients_look_for(provider):
+    """`refusal` in the message; in a stream that ends with its usage, none in the other events."""
+    (choice,) = chat(provider)[1]["choices"]
+    assert choice["message"]["refusal"] is None
+    first, *between, last = stream(provider, stream_options={"include_usage": True})
+    assert first["choices"][0]["delta"]["refusal"] is None
+    assert [event["usage"] for event in (first, *between)] == [None] * (1 + len(between))
+    assert last["usage"]["total_tokens"] > 0
+    assert all("usage" not in event for event in stream(provider))
+
+
+def test_a_stream_tells_its_id_and_limits_before_it_begins(provider):
+    """As an answer in one piece does."""
+    provider.configure(path=CHAT, rate_limit=RateLimit(1, 5), token_limit=TokenLimit(1000))
+    data = {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 50, "stream": True}
+    for streamed in (True, False):
+        connection, response = send(provider, CHAT, {**data, "stream": streamed})
+        assert response.headers["x-request-id"].startswith("req_")
+        assert response.headers["x-ratelimit-limit-requests"] == "5"
+        assert response.headers["x-ratelimit-limit-tokens"] == "1000"
+        assert 900 <= int(response.headers["x-ratelimit-remaining-tokens"]) < 1000
+        response.read()
+        connection.close()
+
+
+def test_a_prompt_that_is_too_long_has_the_code_that_clients_know(provider):
+    """`context_length_exceeded`; what a limit can never hold has another one."""
+    error = chat(provider, "a " * 9000)[1]["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    provider.configure(path=CHAT, token_limit=TokenLimit(1))
+    assert chat(provider)[1]["error"]["code"] == "request_too_large"
 
 
 MANY = ["a"] * 2049

@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 import tiktoken
+from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
@@ -91,6 +92,19 @@ def test_openai_names_its_errors(provider, sync_client):
     assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 60
 
 
+def test_openai_tells_codes_fields_and_ids(sync_client):
+    """What a program may look at, instead of the message."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(sync_client, tools=[{"type": "function", "function": {"name": "look_up"}}])
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "tools")
+    assert refused.value.request_id.startswith("req_")
+    assert ask(sync_client)._request_id != ask(sync_client)._request_id
+    assert sync_client.models.retrieve("stand-in-reader").id == "stand-in-reader"
+    with pytest.raises(openai.NotFoundError) as unknown:
+        sync_client.models.retrieve("gpt-9")
+    assert unknown.value.code == "model_not_found"
+
+
 def test_openai_waits_as_told_and_tries_again(provider):
     """Its own retry follows `Retry-After`: refused once, then answered."""
     provider.configure(path=CHAT, rate_limit=RateLimit(rate=10, burst=1))
@@ -147,6 +161,42 @@ def test_langchain_raises_what_the_limits_say(provider):
 
     outcomes = asyncio.run(main())
     assert [isinstance(each, openai.RateLimitError) for each in outcomes].count(True) == 2
+
+
+def test_langchain_names_a_prompt_that_is_too_long(provider):
+    """So that what shortens a conversation and asks again can be tried."""
+
+    async def main():
+        async with chat_model(provider) as model:
+            with pytest.raises(ContextOverflowError):
+                await model.ainvoke("word " * 9000)
+            with pytest.raises(ContextOverflowError):
+                async for _ in model.astream("word " * 9000):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_langchain_is_told_that_there_are_no_tools(provider):
+    """Nor structured output: an error at once, instead of an answer that looks like one."""
+
+    async def main():
+        async with chat_model(provider) as model:
+            for asking in (
+                model.bind_tools([{"name": "look_up", "description": "", "parameters": {}}]),
+                model.with_structured_output(
+                    {
+                        "title": "Answer",
+                        "type": "object",
+                        "properties": {"text": {"type": "string"}},
+                    }
+                ),
+                model.bind(logprobs=True),
+            ):
+                with pytest.raises(openai.BadRequestError, match="is not supported"):
+                    await asking.ainvoke(PROMPT)
+
+    asyncio.run(main())
 
 
 def test_langchain_embeds_texts_and_queries(provider):
