@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from contextvars import copy_context
+from functools import partial
 from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ainvoke_of",
+    "as_call",
     "call_unwatched",
     "is_coroutine_function",
     "short_way",
@@ -60,6 +62,41 @@ def unwatched(config: RunnableConfig | None) -> RunnableConfig | None:
     for name in ("run_name", "run_id"):  # they are this call's alone
         full.pop(name, None)  # type: ignore[misc]
     return full
+
+
+def as_call(
+    runnable: Runnable[Any, T] | Callable[[Any], Awaitable[T]],
+    config: RunnableConfig | None = None,
+    *,
+    name: str = "runnable",
+) -> Callable[[Any], Awaitable[T]]:
+    """Return what is awaited for one item.
+
+    A coroutine function is called as it is, since LangChain's bookkeeping costs far more than a
+    call. With a `config`, which asks for that bookkeeping, it becomes a Runnable.
+
+    Args:
+        runnable: Any Runnable, or a coroutine function of one argument.
+        config: Callbacks, tags and so on, passed on with each item.
+        name: What the argument is called where it was given.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: The config has a `run_id`.
+    """
+    if not isinstance(runnable, Runnable):
+        if not is_coroutine_function(runnable):
+            raise TypeError(
+                f"{name}={runnable!r} is neither a Runnable nor `async def`: pass a coroutine "
+                "function, `functools.partial` of one, or `RunnableLambda(function)`, which runs "
+                "a sync function in a thread"
+            )
+        if config is None:
+            return runnable
+        runnable = RunnableLambda(runnable)
+    if config is not None and config.get("run_id") is not None:
+        raise ValueError("config has a run_id, which names a single run: leave it out")
+    return partial(ainvoke_of(runnable), config=config)
 
 
 def ainvoke_of(runnable: Runnable[Any, T]) -> Callable[..., Awaitable[T]]:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_core.runnables import Runnable
 
-from course_lib.batching.arguments import as_call
 from course_lib.batching.batcher import Batcher, OnExit
 from course_lib.checks import require_whole
-from course_lib.unwatched import unwatched
+from course_lib.unwatched import as_call, unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from course_lib.batching.arguments import as_call
 from course_lib.batching.batcher import Batcher, OnExit
 from course_lib.checks import require_positive, require_whole
+from course_lib.unwatched import as_call
 
 if TYPE_CHECKING:
     import asyncio

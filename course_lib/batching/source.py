@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from course_lib.batching.arguments import refuse_single_input
 from course_lib.tasks import error_of, report
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ def source_of(inputs: Iterable[Input] | AsyncIterable[Input]) -> InputSource:
     Raises:
         TypeError: They cannot be iterated over, or are a single one: a text or a mapping.
     """
-    refuse_single_input(inputs)
+    if isinstance(inputs, str | bytes | Mapping):
+        raise TypeError(f"inputs={inputs!r} is one input, not several: put it into a list")
     if isinstance(inputs, AsyncIterable):
         return _AsyncIterableSource(aiter(inputs))
     if not isinstance(inputs, Iterable):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from course_lib.batching.arguments import as_call
 from course_lib.batching.source import source_of
 from course_lib.batching.task_pool import Outcomes, PoolSlots, TaskPool
 from course_lib.checks import require_whole
 from course_lib.retry import LONGEST_WAIT, TRANSIENT, Backoff, Retry
+from course_lib.unwatched import as_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
