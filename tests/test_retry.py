@@ -25,6 +25,21 @@ def test_a_pause_is_drawn_below_a_bound_that_doubles_up_to_a_cap():
         assert 0 <= min(pauses) < 0.1 * longest < 0.9 * longest < max(pauses) < longest
         assert pauses[7] == backoff.seconds(7, attempt)
     assert Backoff(seed=1).seconds(0, 1) != Backoff(seed=2).seconds(0, 1)
+    assert backoff.seconds(0, 10**6) <= 4.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"first": -1}, "first=-1: give a finite number, 0 or above"),
+        ({"first": 2, "most": 1}, "most=1: give a finite number, 2 or above"),
+        ({"most": float("inf")}, "most=inf: give a finite number"),
+    ],
+)
+def test_impossible_pauses_are_refused(arguments, message):
+    """When they are made."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Backoff(**arguments)
 
 
 def test_a_rate_limit_is_waited_for_before_the_backoff():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.batching import Outcome, adaptive_batch, amap, batch_in_chunks
+from course_lib.batching.chunks import ChunkSlots
 from course_lib.errors import TimedOut
 from course_lib.lab.simulation import simulate
 
@@ -132,3 +133,19 @@ def test_bad_input_to_chunks_is_refused_at_once(start, message):
     """When they are asked for, with the name, the value and the fix."""
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         start()
+
+
+def test_a_chunk_takes_no_new_items_until_all_of_it_has_ended():
+    """Though its places are given back one by one."""
+    sizes = iter([2, 1])
+    slots = ChunkSlots(sizes.__next__)
+    assert slots.room()
+    slots.take()
+    slots.take()
+    assert not slots.room()
+    slots.give()
+    assert not slots.room()
+    slots.give()
+    assert slots.room()
+    slots.take()
+    assert not slots.room()

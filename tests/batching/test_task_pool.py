@@ -4,7 +4,6 @@ import asyncio
 
 from batching_support import settle
 
-from course_lib.batching.chunks import ChunkSlots
 from course_lib.batching.task_pool import PoolSlots
 from course_lib.lab.simulation import simulate
 
@@ -49,19 +48,3 @@ def test_a_place_given_to_one_who_gives_up_goes_to_the_next():
         return slots.used, slots.room()
 
     assert simulate(main).value == (0, True)
-
-
-def test_a_chunk_takes_no_new_items_until_all_of_it_has_ended():
-    """Though its places are given back one by one."""
-    sizes = iter([2, 1])
-    slots = ChunkSlots(sizes.__next__)
-    assert slots.room()
-    slots.take()
-    slots.take()
-    assert not slots.room()
-    slots.give()
-    assert not slots.room()
-    slots.give()
-    assert slots.room()
-    slots.take()
-    assert not slots.room()

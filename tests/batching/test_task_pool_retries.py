@@ -1,7 +1,6 @@
 """Items that are tried again, time limits, and gates."""
 
 import asyncio
-import re
 import sys
 from types import SimpleNamespace
 
@@ -275,30 +274,3 @@ def test_a_wait_at_the_gate_is_a_wait():
 
     outcomes = simulate(main).value
     assert [(o.wait, o.service) for o in outcomes] == [(0, 1), (1, 1), (2, 1)]
-
-
-def test_pauses_double_up_to_the_longest():
-    """Each is drawn from 0 to that, by seed, item and attempt."""
-    backoff = Backoff(first=0.1, most=1.0)
-    for attempt, longest in enumerate([0.1, 0.2, 0.4, 0.8, 1.0, 1.0], start=1):
-        pauses = [backoff.seconds(index, attempt) for index in range(100)]
-        assert all(0 <= pause <= longest for pause in pauses)
-        assert max(pauses) > longest * 0.9 > longest * 0.1 > min(pauses)
-        assert len(set(pauses)) == 100
-        assert pauses == [backoff.seconds(index, attempt) for index in range(100)]
-    assert Backoff(seed=1).seconds(0, 1) != Backoff(seed=2).seconds(0, 1)
-    assert backoff.seconds(0, 10**6) <= 1.0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"first": -1}, "first=-1: give a finite number, 0 or above"),
-        ({"first": 2, "most": 1}, "most=1: give a finite number, 2 or above"),
-        ({"most": float("inf")}, "most=inf: give a finite number"),
-    ],
-)
-def test_impossible_pauses_are_refused(arguments, message):
-    """When they are made."""
-    with pytest.raises(ValueError, match=re.escape(message)):
-        Backoff(**arguments)
