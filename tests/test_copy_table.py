@@ -10,7 +10,7 @@ COURSE = Package(ROOT / "course_lib")
 MOST = {
     "TokenBucket": 4,
     "Gate": 6,
-    "amap": 9,
+    "amap": 8,
     "AsyncCache": 5,
     "SqliteStore": 1,
     "PerformanceMonitor": 7,
