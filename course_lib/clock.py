@@ -125,7 +125,14 @@ class Clock:
 
     def nanoseconds(self) -> int:
         """Return what `now` does in whole nanoseconds, whose differences and sums are exact."""
-        return int(self.now() * NANO + 0.5)
+        if running_loop() is not self.loop:
+            self.follow()
+        # As `_read`, without the call: a monitor asks twice a call, among code that is not warm.
+        now = self.timer() + self.offset
+        if now < self._last:
+            now = self._read()
+        self._last = now
+        return int(now * NANO + 0.5)
 
     def seen(self) -> float:
         """Return the seconds for display: where `now` would change or refuse, the last known."""

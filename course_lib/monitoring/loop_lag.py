@@ -242,7 +242,7 @@ def _step_of(monitor: PerformanceMonitor, loop: asyncio.AbstractEventLoop) -> st
     get = getattr(task, "get_context", None)
     own = [each for each in gc.get_referents(task) if isinstance(each, Context)]
     context = get() if get is not None else own[0]
-    call = context.copy().run(monitor._runs.innermost)  # noqa: SLF001 - of one package
+    call = context.copy().run(monitor.callback.innermost)
     return None if call is None else call.tally.name
 
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Self
 
 from course_lib.clock import NANO
-from course_lib.monitoring.callback import MonitorCallback, Runs, ending_of, innermost, is_rejection
+from course_lib.monitoring.callback import MonitorCallback, ending_of, innermost, is_rejection
 from course_lib.monitoring.histogram import LONGEST
 from course_lib.monitoring.records import OpenCall, Records
 from course_lib.monitoring.report import ENDINGS, Ending
@@ -61,8 +61,7 @@ class PerformanceMonitor:
         _check_count("max_runs", max_runs, 1)
         _check_count("max_names", max_names, 1)
         self._records = Records(timer, keep_spans=keep_spans, max_names=max_names)
-        self._runs = Runs(self._records, max_runs)
-        self._callback = MonitorCallback(self._runs)
+        self._callback = MonitorCallback(self._records, max_runs)
 
     @property
     def callback(self) -> MonitorCallback:
@@ -149,10 +148,10 @@ class PerformanceMonitor:
         if not isinstance(name, str):
             raise _nameless(name)
         if planned is None:
-            return Measurement(self._records, self._runs, name, None)
+            return Measurement(self._records, self._callback, name, None)
         if not math.isfinite(planned):
             raise ValueError(f"planned={planned}: seconds as `monitor.now()` tells them")
-        return Measurement(self._records, self._runs, name, round(planned * NANO))
+        return Measurement(self._records, self._callback, name, round(planned * NANO))
 
     def report(self) -> Report:
         """Return what was seen up to now.
@@ -183,7 +182,9 @@ class Measurement:
 
     __slots__ = ("_call", "_name", "_outer", "_planned", "_records", "_runs")
 
-    def __init__(self, records: Records, runs: Runs, name: str, planned: int | None) -> None:
+    def __init__(
+        self, records: Records, runs: MonitorCallback, name: str, planned: int | None
+    ) -> None:
         self._records = records
         self._runs = runs
         self._name = name

@@ -203,7 +203,7 @@ class Records:
         end: int | None = None,
         *,
         rejected: bool = False,
-    ) -> None:
+    ) -> int:
         """Count a call that has ended.
 
         Args:
@@ -212,6 +212,9 @@ class Records:
             start: When the work on it really began, later than was told; the difference is a wait.
             end: When it really ended, before now.
             rejected: Whether a provider answered 429.
+
+        Returns:
+            What time it is now.
         """
         now = self.clock.nanoseconds()
         tally = call.tally
@@ -233,6 +236,7 @@ class Records:
             parent = None if call.parent is None else call.parent.id
             thread = threading.current_thread().name
             self._ended.append((tally.name, start, end, wait, ending, call.id, parent, thread))
+        return now
 
     def record(self, name: str, duration: float, wait: float, ending: Ending) -> None:
         """Count a call that ends now, and of which nothing was known before."""
