@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from contextlib import nullcontext, suppress
+from contextlib import aclosing, closing, nullcontext, suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list
@@ -16,7 +16,15 @@ from course_lib.caching.cache import AsyncCache
 from course_lib.caching.keys import KeyMaker, chosen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Collection,
+        Generator,
+        Iterator,
+        Sequence,
+    )
 
     from langchain_core.runnables import RunnableConfig
     from langchain_core.runnables.utils import ConfigurableFieldSpec
@@ -242,15 +250,17 @@ class Cached(Runnable[Input, Output]):
     ) -> AsyncIterator[Output]:
         """Yield the pieces of the answer; on a miss as they come, and kept if it comes to its end.
 
-        Each caller who misses has a stream of their own.
+        Each caller who misses has a stream of their own, which is closed with this one.
         """
         key = self._key(input, config, kwargs)
         pieces = await self.cache.get(key + _STREAM, _ABSENT)
         if pieces is _ABSENT:
             pieces = []
-            async for piece in self.bound.astream(input, config, **kwargs):
-                pieces.append(piece)
-                yield piece
+            stream = self.bound.astream(input, config, **kwargs)
+            async with aclosing(cast("AsyncGenerator[Output, None]", stream)):
+                async for piece in stream:
+                    pieces.append(piece)
+                    yield piece
             await self.cache.set(key + _STREAM, pieces)
             return
         for piece in pieces:
@@ -267,9 +277,11 @@ class Cached(Runnable[Input, Output]):
         pieces = self.cache.get_sync(key + _STREAM, _ABSENT)
         if pieces is _ABSENT:
             pieces = []
-            for piece in self.bound.stream(input, config, **kwargs):
-                pieces.append(piece)
-                yield piece
+            stream = self.bound.stream(input, config, **kwargs)
+            with closing(cast("Generator[Output, None, None]", stream)):
+                for piece in stream:
+                    pieces.append(piece)
+                    yield piece
             self.cache.set_sync(key + _STREAM, pieces)
             return
         yield from pieces

@@ -15,6 +15,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import (
     ConfigurableField,
     RunnableConfig,
+    RunnableGenerator,
     RunnableLambda,
     RunnablePassthrough,
 )
@@ -281,6 +282,37 @@ def test_a_stream_that_is_left_early_is_not_kept():
     pieces = [piece.content for piece in chain.stream("q")]
     assert [piece.content for piece in chain.stream("q")] == pieces
     assert "".join(pieces) == "three four"
+
+
+def test_a_stream_that_is_closed_early_closes_the_one_beneath():
+    """In the same task, before `aclose` returns; also from synchronous code."""
+    closed = []
+
+    def pieces(_):
+        try:
+            yield from range(9)
+        finally:
+            closed.append("sync")
+
+    async def apieces(_):
+        try:
+            for piece in range(9):
+                yield piece
+        finally:
+            closed.append(asyncio.current_task())
+
+    async def main():
+        chain = cached(RunnableGenerator(pieces, apieces), new())
+        stream = chain.astream("q")
+        assert await anext(stream) == 0
+        await stream.aclose()
+        assert closed == [asyncio.current_task()]
+        stream = chain.stream("q")
+        assert next(stream) == 0
+        stream.close()
+        return closed[1:], [piece async for piece in chain.astream("q")]
+
+    assert asyncio.run(main()) == (["sync"], list(range(9)))
 
 
 def test_it_streams_inside_a_chain():
