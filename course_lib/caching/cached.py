@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
 
     from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables.graph import Graph
     from langchain_core.runnables.utils import ConfigurableFieldSpec
     from langchain_core.utils.pydantic import TypeBaseModel
 
@@ -149,6 +150,10 @@ class Cached(Runnable[Input, Output]):
         """Return what the one asked on a miss says."""
         return self.bound.get_output_schema(config)
 
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return what the one asked on a miss says."""
+        return self.bound.get_graph(config)
+
     def key_of(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002 - LangChain's name
         """Return the key of an input, as `cache.invalidate` wants it.
 
@@ -211,8 +216,17 @@ class Cached(Runnable[Input, Output]):
 
         If one fails, the others are computed and kept all the same. Then the first error is raised,
         or with `return_exceptions` all are returned in their places.
+
+        Raises:
+            TypeError: No key can be made of an input; with `return_exceptions` that is its error.
+            ValueError: The same, of what contains itself or is no finite number.
         """
-        keys = self._keys(inputs, config, kwargs)
+        try:
+            keys = self._keys(inputs, config, kwargs)
+        except (TypeError, ValueError):
+            if not return_exceptions:
+                raise
+            return await super().abatch(inputs, config, return_exceptions=True, **kwargs)
 
         async def compute(missing: list[str]) -> Sequence[Any]:
             some, configs = chosen(missing, keys, inputs, config)
@@ -231,7 +245,12 @@ class Cached(Runnable[Input, Output]):
         **kwargs: Any | None,
     ) -> list[Output]:
         """Do as `abatch`, from synchronous code."""
-        keys = self._keys(inputs, config, kwargs)
+        try:
+            keys = self._keys(inputs, config, kwargs)
+        except (TypeError, ValueError):
+            if not return_exceptions:
+                raise
+            return super().batch(inputs, config, return_exceptions=True, **kwargs)
 
         def compute(missing: list[str]) -> Sequence[Any]:
             some, configs = chosen(missing, keys, inputs, config)

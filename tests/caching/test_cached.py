@@ -454,6 +454,30 @@ def test_an_input_without_a_key_is_refused_with_advice(question):
         chain.invoke(question)
 
 
+@pytest.mark.parametrize("sync", [True, False])
+def test_in_a_batch_an_input_without_a_key_harms_no_other(sync):
+    """It is the error of that item, if errors are wanted; else nothing is asked."""
+    search = Search()
+    chain = cached(search.runnable(), new())
+    questions = ["a", object(), "b", "a"]
+
+    async def main(**options):
+        return await chain.abatch(questions, **options)
+
+    def ask(**options):
+        return (
+            chain.batch(questions, **options) if sync else simulate(lambda: main(**options)).value
+        )
+
+    with pytest.raises(TypeError, match="no key can be made of"):
+        ask()
+    assert search.asked == []
+    first, failed, *rest = ask(return_exceptions=True)
+    assert isinstance(failed, TypeError)
+    assert [first, *rest] == [["about a"], ["about b"], ["about a"]]
+    assert sorted(search.asked) == ["a", "b"]
+
+
 def test_an_input_that_contains_itself_is_refused_too():
     """It does not end in a RecursionError."""
     loop = []
@@ -593,6 +617,7 @@ def test_it_looks_like_the_one_it_wraps():
     assert chain.config_specs == runnable.config_specs
     assert chain.get_input_schema() == runnable.get_input_schema()
     assert chain.get_output_schema() == runnable.get_output_schema()
+    assert chain.get_graph().draw_mermaid() == runnable.get_graph().draw_mermaid()
     assert repr(chain) == f"cached({runnable!r}, namespace='s')"
 
 
