@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
+from langchain_core.language_models import BaseLanguageModel
 
 from course_lib.caching.keys import stable_key
 from course_lib.caching.memory import Entry
 from course_lib.caching.single_flight import Flights, TaskFlight, Work, is_no_value
+from course_lib.clock import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+    from types import FrameType
 
     from langchain_core.outputs import Generation
 
@@ -35,8 +39,9 @@ class CacheAdapter(BaseCache):
 
     A model asks for an answer (`alookup`), and if there is none calls the provider and hands the
     answer in (`aupdate`). Between the two, others who ask the same wait, in the same event loop,
-    for that answer or that error. If the first is cancelled, the next one calls. From synchronous
-    code (`lookup`) nobody waits.
+    for that answer or that error. If the first is cancelled, the next one calls. Models that are no
+    chat models call in the task of their caller, so that their error is not known here: when such a
+    call has failed, each who waited calls. From synchronous code (`lookup`) nobody waits.
 
     Answers are handed out as copies: chat models write to what they find.
 
@@ -54,7 +59,9 @@ class CacheAdapter(BaseCache):
         self.cache = cache
         self._patience = patience
         self._flights: Flights[TaskFlight] = Flights()
-        self._leading: WeakSet[asyncio.Task[Any]] = WeakSet()  # who may be waited for
+        self._leading: weakref.WeakSet[asyncio.Task[Any]] = (
+            weakref.WeakSet()
+        )  # who may be waited for
 
     def __repr__(self) -> str:
         return f"CacheAdapter({self.cache!r})"
@@ -78,8 +85,7 @@ class CacheAdapter(BaseCache):
         Raises:
             Exception: The call that this one has waited for raised it.
         """
-        task = asyncio.current_task()
-        own = _is_caller(task, sys._getframe(1))  # noqa: SLF001 - documented
+        task, caller = asyncio.current_task(), sys._getframe(1)  # noqa: SLF001 - documented
         key = _key(prompt, llm_string)
         while True:  # each round, one who was waited for was cancelled
             flight = self._here().get(key)
@@ -91,7 +97,7 @@ class CacheAdapter(BaseCache):
             if task is None or task in self._leading:
                 return None  # who is waited for must not wait
             if flight is None:
-                self._lead(key, task, own=own)
+                await self._lead(key, task, caller)
                 return None
             value = await self._answer(flight)
             if value is not _CANCELLED:
@@ -121,42 +127,71 @@ class CacheAdapter(BaseCache):
         except TimeoutError:
             return _NOTHING
         if entry.failed:
-            raise entry.value
+            raise entry.value.with_traceback(None)  # or it would grow with each who waits
         return entry.value
 
     def _here(self) -> dict[Hashable, TaskFlight]:
         return self._flights.of(asyncio.get_running_loop())
 
-    def _lead(self, key: str, task: asyncio.Task[Any], *, own: bool) -> None:
+    async def _lead(self, key: str, task: asyncio.Task[Any], caller: FrameType) -> None:
         flight = self._here()[key] = TaskFlight(key, Work())
         self._leading.add(task)
-        task.add_done_callback(partial(self._end, flight, own))
+        own = _frame_of(task.get_coro()) is caller
+        task.add_done_callback(partial(self._task_is_over, flight, own))
+        if not own:
+            flight.loop.call_soon(self._watch, flight, task, _call_of(caller))
+            await asyncio.sleep(
+                0
+            )  # the chain of who awaits whom is seen where the task stands still
+
+    def _watch(self, flight: TaskFlight, task: asyncio.Task[Any], call: FrameType) -> None:
+        """Have it known when a call ends that is not all that its task does."""
+        coroutine: Any = task.get_coro()
+        while coroutine is not None and _frame_of(coroutine) is not call:
+            coroutine = getattr(coroutine, "cr_await", None)
+        if coroutine is not None:
+            weakref.finalize(coroutine, self._call_is_over, flight, task).atexit = False
+
+    def _call_is_over(self, flight: TaskFlight, task: asyncio.Task[Any]) -> None:
+        end = partial(self._end, flight, task, _CANCELLED if task.cancelling() else _NOTHING)
+        if running_loop() is flight.loop:
+            end()
+        else:  # the collector found it, in another thread or after the loop
+            with suppress(RuntimeError):
+                flight.loop.call_soon_threadsafe(end)
+
+    def _task_is_over(self, flight: TaskFlight, own: bool, task: asyncio.Task[Any]) -> None:  # noqa: FBT001
+        error = task.exception() if own and not task.cancelled() else None
+        if task.cancelled() or is_no_value(error):
+            self._end(flight, task, _CANCELLED)
+        elif error is not None:
+            self._end(flight, task, error, failed=True)
+        else:
+            self._end(flight, task, _NOTHING)
+
+    def _end(
+        self, flight: TaskFlight, task: asyncio.Task[Any], value: Any, *, failed: bool = False
+    ) -> None:
+        """Let nobody wait for a call that has ended without an answer."""
+        self._leading.discard(task)
+        if not flight.landed:
+            self._land(flight, value, failed=failed)
 
     def _land(self, flight: TaskFlight, value: Any, *, failed: bool = False) -> None:
         self._flights.remove(flight)
         flight.land(Entry(value, failed=failed))
 
-    def _end(self, flight: TaskFlight, own: bool, task: asyncio.Task[Any]) -> None:  # noqa: FBT001
-        """Let nobody wait for a task that has ended without an answer."""
-        self._leading.discard(task)
-        if flight.landed:
-            return
-        error = task.exception() if own and not task.cancelled() else None
-        if task.cancelled() or is_no_value(error):
-            self._land(flight, _CANCELLED)
-        elif error is not None:
-            self._land(flight, error, failed=True)
-        else:
-            self._land(flight, _NOTHING)
+
+def _frame_of(coroutine: Any) -> FrameType | None:
+    return getattr(coroutine, "cr_frame", None)
 
 
-def _is_caller(task: asyncio.Task[Any] | None, frame: Any) -> bool:
-    """Return whether a task does nothing but this call, so that its error is the call's.
-
-    Chat models make a task of each call; other models call from within the task of their caller.
-    """
-    coroutine = task.get_coro() if task else None
-    return getattr(coroutine, "cr_frame", None) is frame
+def _call_of(caller: FrameType) -> FrameType:
+    """Return the frame of the model's call among those that led here; by default the last of them."""
+    frame: FrameType | None = caller
+    while frame is not None and not isinstance(frame.f_locals.get("self"), BaseLanguageModel):
+        frame = frame.f_back
+    return frame or caller
 
 
 def _key(prompt: str, llm_string: str) -> str:

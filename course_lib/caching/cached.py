@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from contextlib import nullcontext, suppress
+from contextlib import aclosing, closing, nullcontext, suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list
@@ -16,9 +16,18 @@ from course_lib.caching.cache import AsyncCache
 from course_lib.caching.keys import KeyMaker, chosen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Collection,
+        Generator,
+        Iterator,
+        Sequence,
+    )
 
     from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables.graph import Graph
     from langchain_core.runnables.utils import ConfigurableFieldSpec
     from langchain_core.utils.pydantic import TypeBaseModel
 
@@ -141,6 +150,10 @@ class Cached(Runnable[Input, Output]):
         """Return what the one asked on a miss says."""
         return self.bound.get_output_schema(config)
 
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return what the one asked on a miss says."""
+        return self.bound.get_graph(config)
+
     def key_of(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002 - LangChain's name
         """Return the key of an input, as `cache.invalidate` wants it.
 
@@ -203,8 +216,17 @@ class Cached(Runnable[Input, Output]):
 
         If one fails, the others are computed and kept all the same. Then the first error is raised,
         or with `return_exceptions` all are returned in their places.
+
+        Raises:
+            TypeError: No key can be made of an input; with `return_exceptions` that is its error.
+            ValueError: The same, of what contains itself or is no finite number.
         """
-        keys = self._keys(inputs, config, kwargs)
+        try:
+            keys = self._keys(inputs, config, kwargs)
+        except (TypeError, ValueError):
+            if not return_exceptions:
+                raise
+            return await super().abatch(inputs, config, return_exceptions=True, **kwargs)
 
         async def compute(missing: list[str]) -> Sequence[Any]:
             some, configs = chosen(missing, keys, inputs, config)
@@ -223,7 +245,12 @@ class Cached(Runnable[Input, Output]):
         **kwargs: Any | None,
     ) -> list[Output]:
         """Do as `abatch`, from synchronous code."""
-        keys = self._keys(inputs, config, kwargs)
+        try:
+            keys = self._keys(inputs, config, kwargs)
+        except (TypeError, ValueError):
+            if not return_exceptions:
+                raise
+            return super().batch(inputs, config, return_exceptions=True, **kwargs)
 
         def compute(missing: list[str]) -> Sequence[Any]:
             some, configs = chosen(missing, keys, inputs, config)
@@ -242,15 +269,17 @@ class Cached(Runnable[Input, Output]):
     ) -> AsyncIterator[Output]:
         """Yield the pieces of the answer; on a miss as they come, and kept if it comes to its end.
 
-        Each caller who misses has a stream of their own.
+        Each caller who misses has a stream of their own, which is closed with this one.
         """
         key = self._key(input, config, kwargs)
         pieces = await self.cache.get(key + _STREAM, _ABSENT)
         if pieces is _ABSENT:
             pieces = []
-            async for piece in self.bound.astream(input, config, **kwargs):
-                pieces.append(piece)
-                yield piece
+            stream = self.bound.astream(input, config, **kwargs)
+            async with aclosing(cast("AsyncGenerator[Output, None]", stream)):
+                async for piece in stream:
+                    pieces.append(piece)
+                    yield piece
             await self.cache.set(key + _STREAM, pieces)
             return
         for piece in pieces:
@@ -267,9 +296,11 @@ class Cached(Runnable[Input, Output]):
         pieces = self.cache.get_sync(key + _STREAM, _ABSENT)
         if pieces is _ABSENT:
             pieces = []
-            for piece in self.bound.stream(input, config, **kwargs):
-                pieces.append(piece)
-                yield piece
+            stream = self.bound.stream(input, config, **kwargs)
+            with closing(cast("Generator[Output, None, None]", stream)):
+                for piece in stream:
+                    pieces.append(piece)
+                    yield piece
             self.cache.set_sync(key + _STREAM, pieces)
             return
         yield from pieces

@@ -216,8 +216,8 @@ def test_a_model_that_calls_in_its_callers_task_works_as_well():
 
 
 def test_a_caller_that_outlives_its_failed_call_keeps_nobody_waiting():
-    """Longer than the others' patience; and in the end they call themselves."""
-    model = Completion(calls=[], cache=adapter(patience=5))
+    """Who waits goes on as soon as the call has failed."""
+    model = Completion(calls=[], cache=adapter(patience=50))
 
     async def lives_on():
         with pytest.raises(OSError, match="down"):
@@ -230,10 +230,71 @@ def test_a_caller_that_outlives_its_failed_call_keeps_nobody_waiting():
         with pytest.raises(OSError, match="down"):
             await model.ainvoke("broken")
         now = asyncio.get_running_loop().time()
-        await task
+        task.cancel()
         return now
 
-    assert simulate(main).value == 0.5 + 5 + 1
+    assert simulate(main).value == 1 + 1
+
+
+def test_a_call_given_up_by_a_caller_who_lives_on_is_taken_over_by_one():
+    """And the others wait for that one."""
+    model = Completion(calls=[], cache=adapter())
+
+    async def gives_up():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await model.ainvoke("q")
+        await asyncio.sleep(100)
+
+    async def main():
+        task = asyncio.create_task(gives_up())
+        await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*(model.ainvoke("q") for _ in range(5)))
+        task.cancel()
+        return answers
+
+    result = simulate(main)
+    assert (result.value, result.seconds, model.calls) == (["Q"] * 5, 1.5, ["q"])
+
+
+def test_workers_that_make_call_after_call_share_them():
+    """Who has been waited for once can wait for others later on."""
+    model = Completion(calls=[], cache=adapter())
+
+    async def worker():
+        return [await model.ainvoke(question) for question in "abc"]
+
+    async def main():
+        return await asyncio.gather(*(worker() for _ in range(4)))
+
+    result = simulate(main)
+    assert (result.value, result.seconds) == ([["A", "B", "C"]] * 4, 3)
+    assert model.calls == ["a", "b", "c"]
+
+
+def test_who_asks_the_cache_without_a_model_keeps_nobody_waiting_either():
+    """The function that asked is the call."""
+    cache = adapter(patience=50)
+
+    async def call():
+        assert await cache.alookup("q", "m") is None
+        await asyncio.sleep(1)
+        raise OSError
+
+    async def lives_on():
+        with pytest.raises(OSError):  # noqa: PT011 - the only one
+            await call()
+        await asyncio.sleep(100)
+
+    async def main():
+        task = asyncio.create_task(lives_on())
+        await asyncio.sleep(0.5)
+        assert await cache.alookup("q", "m") is None
+        now = asyncio.get_running_loop().time()
+        task.cancel()
+        return now
+
+    assert simulate(main).value == 1
 
 
 def test_what_else_goes_wrong_with_a_caller_is_not_passed_on():
@@ -254,7 +315,7 @@ def test_what_else_goes_wrong_with_a_caller_is_not_passed_on():
         with pytest.raises(ValueError, match="of another kind"):
             await task
 
-    assert simulate(main).seconds == 3
+    assert simulate(main).seconds == 2
 
 
 def test_it_goes_on_in_a_second_loop():

@@ -15,6 +15,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import (
     ConfigurableField,
     RunnableConfig,
+    RunnableGenerator,
     RunnableLambda,
     RunnablePassthrough,
 )
@@ -283,6 +284,37 @@ def test_a_stream_that_is_left_early_is_not_kept():
     assert "".join(pieces) == "three four"
 
 
+def test_a_stream_that_is_closed_early_closes_the_one_beneath():
+    """In the same task, before `aclose` returns; also from synchronous code."""
+    closed = []
+
+    def pieces(_):
+        try:
+            yield from range(9)
+        finally:
+            closed.append("sync")
+
+    async def apieces(_):
+        try:
+            for piece in range(9):
+                yield piece
+        finally:
+            closed.append(asyncio.current_task())
+
+    async def main():
+        chain = cached(RunnableGenerator(pieces, apieces), new())
+        stream = chain.astream("q")
+        assert await anext(stream) == 0
+        await stream.aclose()
+        assert closed == [asyncio.current_task()]
+        stream = chain.stream("q")
+        assert next(stream) == 0
+        stream.close()
+        return closed[1:], [piece async for piece in chain.astream("q")]
+
+    assert asyncio.run(main()) == (["sync"], list(range(9)))
+
+
 def test_it_streams_inside_a_chain():
     """The pieces pass through."""
 
@@ -420,6 +452,30 @@ def test_an_input_without_a_key_is_refused_with_advice(question):
     chain = cached(RunnablePassthrough(), new(), namespace="n")
     with pytest.raises((TypeError, ValueError), match="no key can be made of .*Give `key=`"):
         chain.invoke(question)
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_in_a_batch_an_input_without_a_key_harms_no_other(sync):
+    """It is the error of that item, if errors are wanted; else nothing is asked."""
+    search = Search()
+    chain = cached(search.runnable(), new())
+    questions = ["a", object(), "b", "a"]
+
+    async def main(**options):
+        return await chain.abatch(questions, **options)
+
+    def ask(**options):
+        return (
+            chain.batch(questions, **options) if sync else simulate(lambda: main(**options)).value
+        )
+
+    with pytest.raises(TypeError, match="no key can be made of"):
+        ask()
+    assert search.asked == []
+    first, failed, *rest = ask(return_exceptions=True)
+    assert isinstance(failed, TypeError)
+    assert [first, *rest] == [["about a"], ["about b"], ["about a"]]
+    assert sorted(search.asked) == ["a", "b"]
 
 
 def test_an_input_that_contains_itself_is_refused_too():
@@ -561,6 +617,7 @@ def test_it_looks_like_the_one_it_wraps():
     assert chain.config_specs == runnable.config_specs
     assert chain.get_input_schema() == runnable.get_input_schema()
     assert chain.get_output_schema() == runnable.get_output_schema()
+    assert chain.get_graph().draw_mermaid() == runnable.get_graph().draw_mermaid()
     assert repr(chain) == f"cached({runnable!r}, namespace='s')"
 
 

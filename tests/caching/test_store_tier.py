@@ -6,6 +6,8 @@ import logging
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.stores import InMemoryByteStore
 
 from course_lib.caching import AsyncCache, SqliteStore
@@ -191,6 +193,45 @@ def test_what_cannot_be_read_is_a_miss_and_is_written_again(stored):
         return value, cache.statistics().store_errors, await new(store).get("k")
 
     assert simulate(main).value == ("computed", 1, "computed")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([10**400, -1, 1e308, "$type", "AIMessage"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["$type", "$tuple", "$dict", "fields", "a"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+WRITTEN = st.binary(max_size=40) | st.fixed_dictionaries(
+    {"value": JSON, "cost": JSON, "expires": JSON}
+).map(lambda entry: json.dumps(entry).encode())
+
+
+@given(WRITTEN, st.sampled_from([None, 10.0]), st.sampled_from([0.0, 1.0]))
+def test_whatever_is_written_there_no_call_fails(written, ttl, early):
+    """Nor any that comes later; what can be read is given, and no other value."""
+
+    async def main():
+        store = InMemoryByteStore()
+        store.mset([("k", written)])
+        cache = new(store, ttl=ttl, early=early)
+        values = [await cache.get_or_compute("k", source()) for _ in range(3)]
+        await asyncio.sleep(0)
+        return values, cache.statistics()
+
+    values, statistics = simulate(main).value
+    if statistics.store_hits:
+        assert b'"value"' in written
+    else:
+        assert values == ["computed"] * 3
 
 
 def test_a_store_that_fails_is_a_miss_that_is_counted(caplog):
