@@ -127,10 +127,10 @@ class Clock:
         """Return what `now` does in whole nanoseconds, whose differences and sums are exact."""
         if running_loop() is not self.loop:
             self.follow()
-        # As `_read`, without the call: a monitor asks twice a call, among code that is not warm.
+        # As `now`, without the call: a monitor asks twice a call, among code that is not warm.
         now = self.timer() + self.offset
         if now < self._last:
-            now = self._read()
+            now = self.now()
         self._last = now
         return int(now * NANO + 0.5)
 
