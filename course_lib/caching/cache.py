@@ -167,31 +167,27 @@ class AsyncCache:
         with self._lock:
             self._memory.counts.coalesced += 1
 
-    async def get_or_compute(
-        self, key: Hashable, compute: Callable[[], Awaitable[T]], *, ttl: float | None = None
-    ) -> T:
+    async def get_or_compute(self, key: Hashable, compute: Callable[[], Awaitable[T]]) -> T:
         """Return the value of a key, and have it computed if it is not there.
 
         Args:
             key: What the value is kept under: hashable, and a str where there is a store.
             compute: Coroutine function without arguments that returns the value. It is called in a
                 task of its own, in a copy of the context of the caller who came first.
-            ttl: Seconds that the value is kept, if not as given for all.
 
         Raises:
             TypeError: The key is not hashable, or not a str where there is a store.
-            ValueError: `ttl` is out of range.
             RuntimeError: The computation asks the cache for its own result.
             asyncio.CancelledError: The caller was cancelled, or the computation itself was.
             Exception: Whatever the computation raised.
         """
         entry = self._find(key)
         if entry is None:
-            [entry] = await self._tasks.join([key], _one(compute), self._checked(key, ttl))
+            [entry] = await self._tasks.join([self._checked(key)], _one(compute))
         elif self._plain:
             return entry.value  # type: ignore[no-any-return]
         elif self._is_due(entry):
-            self._tasks.refresh(key, _one(compute), self._checked(key, ttl))
+            self._tasks.refresh(key, _one(compute))
         return self._give(entry)  # type: ignore[no-any-return]
 
     async def get_or_compute_many(
@@ -199,7 +195,6 @@ class AsyncCache:
         keys: Iterable[Hashable],
         compute: Callable[[list[Any]], Awaitable[Sequence[Any]]],
         *,
-        ttl: float | None = None,
         return_exceptions: bool = False,
     ) -> list[Any]:
         """Return the values of many keys, and have those computed that are not there, in one call.
@@ -211,7 +206,6 @@ class AsyncCache:
             keys: What the values are kept under; see `get_or_compute`.
             compute: Coroutine function that is given the keys to compute and returns their values
                 in the same order; an `Exception` among them is the error of that key.
-            ttl: Seconds that the values are kept, if not as given for all.
             return_exceptions: Whether to return errors in the place of values.
 
         Returns:
@@ -226,13 +220,13 @@ class AsyncCache:
         found = self._memory.find_many(keys)
         late: dict[Any, Entry] = {}
         if None in found:
-            missing = self._missing(keys, found, ttl)
-            entries = await self._tasks.join(missing, _many(compute), ttl)
+            missing = self._missing(keys, found)
+            entries = await self._tasks.join(missing, _many(compute))
             late = dict(zip(missing, entries, strict=True))
         elif self._plain:
             return [entry.value for entry in found if entry is not None]
         if self._expiry.early:
-            self._refresh_due(keys, found, compute, ttl)
+            self._refresh_due(keys, found, compute)
         return self._given(keys, found, late, return_exceptions=return_exceptions)
 
     async def get(self, key: Hashable, default: Any = None) -> Any:
@@ -243,7 +237,7 @@ class AsyncCache:
         """
         entry = self._find(key)
         if entry is None and self._tier is not None:
-            mark = self._begin_read(self._checked_key(key))
+            mark = self._begin_read(self._checked(key))
             try:
                 entry = (await self._tier.read([str(key)])).get(str(key))
             finally:
@@ -275,7 +269,7 @@ class AsyncCache:
         """
         held = self._drop(key)
         if self._tier is not None:
-            await self._tier.delete([self._checked_key(key)])
+            await self._tier.delete([str(self._checked(key))])
         return held
 
     async def clear(self) -> None:
@@ -284,15 +278,11 @@ class AsyncCache:
         if self._tier is not None:
             await self._tier.clear()
 
-    def get_or_compute_sync(
-        self, key: Hashable, compute: Callable[[], T], *, ttl: float | None = None
-    ) -> T:
+    def get_or_compute_sync(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return the value of a key; if it is not there, the first thread computes it."""
         entry = self._find(key)
         if entry is None:
-            [entry] = self._threads.join(
-                [key], lambda _: [Entry(compute())], self._checked(key, ttl)
-            )
+            [entry] = self._threads.join([self._checked(key)], lambda _: [Entry(compute())])
         return self._give(entry)  # type: ignore[no-any-return]
 
     def get_or_compute_many_sync(
@@ -300,7 +290,6 @@ class AsyncCache:
         keys: Iterable[Hashable],
         compute: Callable[[list[Any]], Sequence[Any]],
         *,
-        ttl: float | None = None,
         return_exceptions: bool = False,
     ) -> list[Any]:
         """Return the values of many keys; see `get_or_compute_many`."""
@@ -308,8 +297,8 @@ class AsyncCache:
         found = self._memory.find_many(keys)
         late: dict[Any, Entry] = {}
         if None in found:
-            missing = self._missing(keys, found, ttl)
-            entries = self._threads.join(missing, lambda some: _entries(compute(some)), ttl)
+            missing = self._missing(keys, found)
+            entries = self._threads.join(missing, lambda some: _entries(compute(some)))
             late = dict(zip(missing, entries, strict=True))
         return self._given(keys, found, late, return_exceptions=return_exceptions)
 
@@ -317,7 +306,7 @@ class AsyncCache:
         """Return the value of a key if it is there, and otherwise `default`."""
         entry = self._find(key)
         if entry is None and self._tier is not None:
-            mark = self._begin_read(self._checked_key(key))
+            mark = self._begin_read(self._checked(key))
             try:
                 entry = self._tier.read_sync([str(key)]).get(str(key))
             finally:
@@ -337,7 +326,7 @@ class AsyncCache:
         """Forget a key; see `invalidate`."""
         held = self._drop(key)
         if self._tier is not None:
-            self._tier.delete_sync([self._checked_key(key)])
+            self._tier.delete_sync([str(self._checked(key))])
         return held
 
     def clear_sync(self) -> None:
@@ -346,11 +335,11 @@ class AsyncCache:
         if self._tier is not None:
             self._tier.clear_sync()
 
-    def _missing(self, keys: list[Any], found: list[Entry | None], ttl: float | None) -> list[Any]:
+    def _missing(self, keys: list[Any], found: list[Entry | None]) -> list[Any]:
         """Return the keys that were not found, each once; the others of each count as coalesced."""
         missing = list({key: None for key, entry in zip(keys, found, strict=True) if entry is None})
         for key in missing:
-            self._checked(key, ttl)
+            self._checked(key)
         with self._lock:
             self._memory.counts.coalesced += found.count(None) - len(missing)
         return missing
@@ -377,11 +366,10 @@ class AsyncCache:
         keys: list[Any],
         found: list[Entry | None],
         compute: Callable[[list[Any]], Awaitable[Sequence[Any]]],
-        ttl: float | None,
     ) -> None:
         for key, entry in zip(keys, found, strict=True):
             if entry is not None and self._is_due(entry):
-                self._tasks.refresh(key, _many(compute), self._checked(key, ttl))
+                self._tasks.refresh(key, _many(compute))
 
     def _is_due(self, entry: Entry) -> bool:
         if not self._expiry.early:
@@ -391,7 +379,9 @@ class AsyncCache:
 
     def _new_entry(self, key: Hashable, value: Any, ttl: float | None) -> Entry:
         """Put a value in memory and return its entry; what is computed for the key is void."""
-        self._checked(key, ttl)
+        if ttl is not None:
+            require_positive(ttl=ttl)
+        self._checked(key)
         if is_no_value(value):
             raise TypeError(f"value={value!r} is no value: raise it, do not keep it")
         entry = Entry(value if self._copy is None else self._copy(value))
@@ -454,15 +444,8 @@ class AsyncCache:
             raise entry.value.with_traceback(None)  # or it would grow with each time it is raised
         return entry.value if self._copy is None else self._copy(entry.value)
 
-    def _checked(self, key: Hashable, ttl: float | None) -> float | None:
-        if ttl is not None:
-            require_positive(ttl=ttl)
-        if self._tier is not None:
-            self._checked_key(key)
-        return ttl
-
-    def _checked_key(self, key: Hashable) -> str:
-        if not isinstance(key, str):
+    def _checked(self, key: Hashable) -> Hashable:
+        if self._tier is not None and not isinstance(key, str):
             raise TypeError(
                 f"key={key!r:.80}: with a store keys are str; make one with `stable_key(...)`"
             )

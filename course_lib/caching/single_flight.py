@@ -166,7 +166,7 @@ class SingleFlight(Generic[F]):
         return [flight for flight in flights if not flight.landed]
 
     def _computed(
-        self, flights: list[F], entries: Sequence[Entry], ttl: float | None, start: float
+        self, flights: list[F], entries: Sequence[Entry], start: float
     ) -> dict[str, Entry]:
         """Keep the values in memory and land the errors; return what the second tier is to keep."""
         if len(entries) != len(flights):
@@ -179,17 +179,17 @@ class SingleFlight(Generic[F]):
         for flight, entry in zip(flights, entries, strict=True):
             if entry.failed:
                 self._fail(flight, entry.value)
-            elif not is_no_value(entry.value) and self._keep(flight, entry, cost, ttl):
+            elif not is_no_value(entry.value) and self._keep(flight, entry, cost):
                 kept[str(flight.key)] = entry
         return kept
 
-    def _keep(self, flight: F, entry: Entry, cost: float, ttl: float | None) -> bool:
+    def _keep(self, flight: F, entry: Entry, cost: float) -> bool:
         """Put a value in memory, unless the key was set or invalidated since it took off."""
         entry.cost = cost
         with self._memory.lock:
             current = self.flights.is_current(flight)
             if current:
-                self._memory.keep(flight.key, entry, ttl)
+                self._memory.keep(flight.key, entry)
             return current
 
     def _land(self, flights: Sequence[F], entries: Sequence[Entry]) -> None:
@@ -331,9 +331,7 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
         super().__init__(memory, tier)
         self._refreshing: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
-    async def join(
-        self, keys: Sequence[Hashable], compute: AsyncCompute, ttl: float | None
-    ) -> list[Entry]:
+    async def join(self, keys: Sequence[Hashable], compute: AsyncCompute) -> list[Entry]:
         """Return what becomes of each key; `keys` are distinct, and were not found in memory.
 
         Raises:
@@ -349,12 +347,12 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
                 flight.waiters += 1
         try:
             if new:
-                self._start(new, compute, ttl, self._tier)
+                self._start(new, compute, self._tier)
             return [await flight.wait() for flight in flights]
         finally:
             self._leave(flights)
 
-    def refresh(self, key: Hashable, compute: AsyncCompute, ttl: float | None) -> None:
+    def refresh(self, key: Hashable, compute: AsyncCompute) -> None:
         """Begin to compute a value anew that is still good; nobody waits for it."""
         with self._memory.lock:
             table = self.flights.of(asyncio.get_running_loop())
@@ -363,7 +361,7 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
             flight = table[key] = TaskFlight(key, Work())
             flight.waiters = 1  # which never leaves
             self._memory.counts.refreshes += 1
-        task = self._start([flight], compute, ttl, None)
+        task = self._start([flight], compute, None)
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
 
@@ -379,11 +377,10 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
         self,
         flights: list[TaskFlight],
         compute: AsyncCompute,
-        ttl: float | None,
         asked: Tier | None,
     ) -> asyncio.Task[None]:
         work = flights[0].work
-        work.task = task = flights[0].loop.create_task(self._fly(flights, compute, ttl, asked))
+        work.task = task = flights[0].loop.create_task(self._fly(flights, compute, asked))
         task.add_done_callback(partial(self._end, flights))
         return task
 
@@ -391,7 +388,6 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
         self,
         flights: list[TaskFlight],
         compute: AsyncCompute,
-        ttl: float | None,
         asked: Tier | None,
     ) -> None:
         flights[0].work.enter()
@@ -403,7 +399,7 @@ class TaskSingleFlight(SingleFlight[TaskFlight]):
             start = self._memory.now()
             entries = await compute([flight.key for flight in flights])
             _refuse_cancelled()
-            kept = self._computed(flights, entries, ttl, start)
+            kept = self._computed(flights, entries, start)
             if self._tier is not None:
                 await self._tier.write(kept)
             self._land(flights, entries)
@@ -457,7 +453,7 @@ class ThreadSingleFlight(SingleFlight[ThreadFlight]):
     those who wait take over.
     """
 
-    def join(self, keys: Sequence[Hashable], compute: Compute, ttl: float | None) -> list[Entry]:
+    def join(self, keys: Sequence[Hashable], compute: Compute) -> list[Entry]:
         """Return what becomes of each key; `keys` are distinct, and were not found in memory.
 
         Raises:
@@ -467,26 +463,26 @@ class ThreadSingleFlight(SingleFlight[ThreadFlight]):
         with self._memory.lock:
             flights, new = self._board(keys, self.flights.of(None), ThreadFlight)
         if new:
-            self._lead(new, compute, ttl)  # before it waits for others, who may wait for it
-        return [flight.wait() or self.join([flight.key], compute, ttl)[0] for flight in flights]
+            self._lead(new, compute)  # before it waits for others, who may wait for it
+        return [flight.wait() or self.join([flight.key], compute)[0] for flight in flights]
 
-    def _lead(self, flights: list[ThreadFlight], compute: Compute, ttl: float | None) -> None:
+    def _lead(self, flights: list[ThreadFlight], compute: Compute) -> None:
         try:
-            self._look_up(flights, compute, ttl)
+            self._look_up(flights, compute)
         except Exception as error:  # noqa: BLE001 - it is raised by whoever gets it
             for flight in flights:
                 self._fail(flight, error)
         finally:
             self._give_up(flights)  # when the thread was interrupted
 
-    def _look_up(self, flights: list[ThreadFlight], compute: Compute, ttl: float | None) -> None:
+    def _look_up(self, flights: list[ThreadFlight], compute: Compute) -> None:
         if self._tier is not None:
             flights = self._found(flights, self._tier.read_sync([str(f.key) for f in flights]))
         if not flights:
             return
         start = self._memory.now()
         entries = compute([flight.key for flight in flights])
-        kept = self._computed(flights, entries, ttl, start)
+        kept = self._computed(flights, entries, start)
         if self._tier is not None:
             self._tier.write_sync(kept)
         self._land(flights, entries)
