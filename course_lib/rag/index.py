@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from contextlib import suppress
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,7 @@ from course_lib.rag.vector_file import (
     row_of,
     write_vectors,
 )
-from course_lib.rag.vectors import unit_vectors
+from course_lib.rag.vectors import directions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +63,9 @@ async def open_index(
     is closer to a question than a passage that says much else, and sooner embedded. The file then
     keeps these texts in place of the documents' own, and is compared with them.
 
+    Documents that nothing can find (their text is blank, or its vector has no direction) are left out
+    of the store, with a warning in the log that names them.
+
     Reading, writing and comparing are done in a thread.
 
     Args:
@@ -80,7 +83,8 @@ async def open_index(
 
     Raises:
         ValueError: A document has no id or that of another, there is no model name, a number is
-            out of range, or the embedding returned vectors of no use.
+            out of range, or the embedding returned vectors of no use: none of them has a direction,
+            say, or not all have one dimension.
         TypeError: Metadata holds what JSON does not, or `text` returned no string.
         OSError: The file cannot be read or written.
     """
@@ -97,7 +101,7 @@ async def open_index(
                 with suppress(Exception):  # what stopped it is what the caller must hear of
                     await asyncio.to_thread(index.write)
             raise
-        await asyncio.to_thread(index.write)
+        await asyncio.to_thread(index.write, whole=True)
     store = make_store(embedding)
     await asyncio.to_thread(index.fill, store, held)
     return store
@@ -145,30 +149,42 @@ class _Index:
     def missing(self) -> list[str]:
         """Return each text without an embedding, once, in the order of the documents."""
         texts = dict.fromkeys(each.page_content for each in self._rows)
-        return [text for text in texts if text not in self._vectors]
+        return [text for text in texts if text not in self._vectors and text.strip()]
 
-    def add(self, texts: Sequence[str], vectors: Floats) -> None:
-        """Take embeddings, one for each text."""
+    def add(self, texts: Sequence[str], embedded: list[list[float]]) -> None:
+        """Take embeddings, one for each text; those without a direction are passed over."""
+        vectors, directed = directions(embedded, len(texts))
         dimensions = {len(vector) for vector in islice(self._vectors.values(), 1)}
         if dimensions and dimensions != {vectors.shape[1]}:
             raise ValueError(
                 f"{self._model!r} now embeds in {vectors.shape[1]} dimensions, the index holds "
                 f"{dimensions.pop()}: give another model another model_name"
             )
-        self._vectors.update(zip(texts, vectors, strict=True))
-        self.fresh += len(texts)
+        found = zip(texts, vectors, directed, strict=True)
+        self._vectors.update(
+            (text, vector) for text, vector, has_direction in found if has_direction
+        )
+        self.fresh += int(directed.sum())
 
-    def write(self) -> None:
+    def write(self, *, whole: bool = False) -> None:
         """Replace the file: by all, or by as much as there is."""
         rows = [each for each in self._rows if each.page_content in self._vectors]
-        about = {"model": self._model}
-        if len(rows) == len(self._rows):
-            about["fingerprint"] = self._fingerprint
+        if whole and not rows and self.missing():
+            raise ValueError(
+                f"no vector that {self._model!r} returned has a direction: check the embedding"
+            )
+        about = {"model": self._model} | ({"fingerprint": self._fingerprint} if whole else {})
         write_vectors(self._path, rows, self._stacked(rows), about)
 
     def fill(self, store: MatrixVectorStore, documents: list[Document]) -> None:
         """Add the documents to a store, each with the vector of its row."""
-        store.add_vectors(documents, self._stacked(self._rows))
+        found = [each.page_content in self._vectors for each in self._rows]
+        if not all(found):
+            left_out = [each.id for each, there in zip(documents, found, strict=True) if not there]
+            _log.warning("left out, since nothing would find them: %.500s", left_out)
+        store.add_vectors(
+            list(compress(documents, found)), self._stacked(list(compress(self._rows, found)))
+        )
 
     def _stacked(self, rows: list[Document]) -> Floats:
         if not rows:
@@ -204,8 +220,8 @@ async def _embed(
 ) -> None:
     """Embed what is missing, batch by batch."""
 
-    async def embed(texts: list[str]) -> Floats:
-        return unit_vectors(await embedding.aembed_documents(texts), texts)
+    async def embed(texts: list[str]) -> list[list[float]]:
+        return await embedding.aembed_documents(texts)
 
     missing = index.missing()
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections import Counter
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["MatrixVectorStore"]
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger("course_lib.rag")
 
 _PER_ADDED: Final = 50
 """Numbers searched in the time in which one number of a new vector is scaled and stored."""
@@ -83,30 +87,33 @@ class MatrixVectorStore(VectorStore):
     ) -> list[str]:
         """Embed documents and add them; one whose id is there already takes its place.
 
+        A document without text is passed over, with a warning in the log: nothing would find it, and
+        many a provider refuses the call that holds it.
+
         Args:
             documents: What to add; they are not changed.
             ids: An id for each, in place of its own. A document without one gets a new UUID.
             **_: Passed over: LangChain's indexing API sends its own `batch_size`.
 
         Returns:
-            The ids, in the order of the documents.
+            The ids of what was added, in the order of the documents.
 
         Raises:
             ValueError: An id comes twice, the numbers of ids and documents differ, or a vector is
                 of no use (see `add_vectors`). Then nothing has been added.
         """
-        named = _named(documents, ids)
+        named, names = _with_text(documents, ids)
         vectors = self._embedding.embed_documents([each.page_content for each in named])
-        return self._put(named, vectors)
+        return self._put(named, vectors, names)
 
     async def aadd_documents(
         self, documents: list[Document], ids: Sequence[str | None] | None = None, **_: Any
     ) -> list[str]:
         """`add_documents`, embedding with `aembed_documents`; a lot of work goes to a thread."""
-        named = _named(documents, ids)
+        named, names = _with_text(documents, ids)
         vectors = await self._embedding.aembed_documents([each.page_content for each in named])
         numbers = _PER_ADDED * sum(map(len, vectors)) + self._rows.view().matrix.size
-        return await self._aside(lambda: self._put(named, vectors), numbers)
+        return await self._aside(lambda: self._put(named, vectors, names), numbers)
 
     def add_texts(
         self,
@@ -144,7 +151,7 @@ class MatrixVectorStore(VectorStore):
             ValueError: An id comes twice, there is not one vector for each document, or a vector
                 has another dimension than those in the store, is zero, or not finite.
         """
-        return self._put(_named(documents, None), vectors)
+        return self._put(_named(documents, None), vectors, _names(documents, None))
 
     # --- by id ---------------------------------------------------------------------------------
 
@@ -385,10 +392,9 @@ class MatrixVectorStore(VectorStore):
 
     # --- beneath them -----------------------------------------------------------------------------
 
-    def _put(self, documents: list[Document], vectors: Any) -> list[str]:
-        ids = [str(each.id) for each in documents]
-        self._rows.put(documents, unit_vectors(vectors, ids))
-        return ids
+    def _put(self, documents: list[Document], vectors: Any, names: list[str]) -> list[str]:
+        self._rows.put(documents, unit_vectors(vectors, names))
+        return [str(each.id) for each in documents]
 
     def _hits(self, vector: Any, k: int, wanted: Filter | None) -> Hits:
         _checked(k)
@@ -432,6 +438,28 @@ def _named(documents: Sequence[Document], ids: Sequence[str | None] | None) -> l
         twice = counts.most_common(1)[0][0]
         raise ValueError(f"id {twice!r} comes twice in one call: give each document its own")
     return named
+
+
+def _with_text(
+    documents: Sequence[Document], ids: Sequence[str | None] | None
+) -> tuple[list[Document], list[str]]:
+    """Return copies of the documents that have a text, with ids, and what they are in messages."""
+    named, names = _named(documents, ids), _names(documents, ids)
+    blank = [not each.page_content.strip() for each in named]
+    if any(blank):
+        without = ", ".join(compress(names, blank))
+        _log.warning("passed over, since there is no text to find it by: %.500s", without)
+    keep = [not each for each in blank]
+    return list(compress(named, keep)), list(compress(names, keep))
+
+
+def _names(documents: Sequence[Document], ids: Sequence[str | None] | None) -> list[str]:
+    """Return what the caller knows each document by: its id, or else its place and first words."""
+    given = _ids(ids) if ids is not None else [each.id for each in documents]
+    return [
+        f"{name!r:.80}" if name else f"document {place} ({each.page_content!r:.60})"
+        for place, (name, each) in enumerate(zip(given, documents, strict=True))
+    ]
 
 
 def _ids(ids: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,15 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Floats", "best", "diverse", "scores_of", "unit_vector", "unit_vectors"]
+__all__ = [
+    "Floats",
+    "best",
+    "directions",
+    "diverse",
+    "scores_of",
+    "unit_vector",
+    "unit_vectors",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -37,25 +45,40 @@ def unit_vectors(vectors: Any, names: Sequence[str]) -> Floats:
         ValueError: There is not one vector for each name, they differ in dimension, or one has no
             direction: it is zero, or holds a number that is not finite.
     """
-    if len(vectors) != len(names):
+    unit, directed = directions(vectors, len(names))
+    if not directed.all():
         raise ValueError(
-            f"{len(vectors)} vectors for {len(names)} texts: an embedding returns one for each text"
+            f"the vector of {names[int(directed.argmin())]} has no direction (zero, or not "
+            "finite): leave such a text out, or check the embedding"
         )
-    if not len(names):
-        return np.empty((0, 0), np.float32)
+    return unit
+
+
+def directions(vectors: Any, number: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return vectors scaled to length 1, and which of them have a direction: the others are zero.
+
+    Args:
+        vectors: Vectors of one dimension, shape (n, dimension).
+        number: How many there should be.
+
+    Raises:
+        ValueError: There is another number, or they differ in dimension.
+    """
+    if len(vectors) != number:
+        raise ValueError(
+            f"{len(vectors)} vectors for {number} texts: an embedding returns one for each text"
+        )
+    if not number:
+        return np.empty((0, 0), np.float32), np.empty(0, np.bool_)
     if len(sizes := {len(vector) for vector in vectors}) > 1:
         raise ValueError(f"vectors of {sorted(sizes)} dimensions: embed all with one model")
     exact = np.asarray(vectors, np.float64)
     largest = np.abs(exact).max(axis=1, keepdims=True, initial=0.0)
-    bad = ~np.isfinite(largest) | (largest == 0)
-    if bad.any():
-        raise ValueError(
-            f"the vector of {names[int(bad.argmax())]!r:.80} has no direction (zero, or not "
-            "finite): leave empty texts out, and check the embedding"
-        )
-    exact = exact / largest  # or squares of very large and very small numbers would be lost
-    unit: Floats = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+    directed = np.isfinite(largest) & (largest > 0)
+    exact = np.divide(exact, largest, out=np.zeros_like(exact), where=directed)
+    # Divided first, or squares of very large and very small numbers would be lost.
+    lengths = np.where(directed, np.linalg.norm(exact, axis=1, keepdims=True), 1.0)
+    return (exact / lengths).astype(np.float32), directed[:, 0]
 
 
 def unit_vector(vector: Any, dimension: int) -> Floats:

@@ -66,6 +66,36 @@ def test_an_index_is_embedded_once(tmp_path):
     assert second.get_by_ids(["a"]) == documents("a red apple")
 
 
+class OnePageOdd(WordEmbedding):
+    """Refuses calls with a blank text, as many a provider does, and knows nothing of one word."""
+
+    def embed_documents(self, texts):
+        assert all(map(str.strip, texts))
+        return super().embed_documents(texts)
+
+    def embed_query(self, text):
+        return [0.0] * self.size if "nothing" in text else super().embed_query(text)
+
+
+def test_one_page_without_a_direction_does_not_fail_the_others(tmp_path, caplog):
+    """It is left out and named, each time; nothing is embedded twice for it."""
+    pages = [
+        *documents("a red apple", "b nothing"),
+        Document(" \n", id="blank"),
+        *documents("c plum"),
+    ]
+    for embedded in (3, 0):
+        caplog.clear()
+        embedding = OnePageOdd()
+        opening = open_index(pages, embedding, tmp_path, model_name="words", batch_size=2)
+        store = asyncio.run(opening)
+        assert len(embedding.embedded) == embedded
+        assert [each.id for each in store.get_by_ids(["a", "b", "blank", "c"])] == ["a", "c"]
+        assert "['b', 'blank']" in caplog.text
+    with pytest.raises(ValueError, match="no vector that 'other' returned has a direction"):
+        opened(tmp_path, ["b nothing"], OnePageOdd(), model_name="other")
+
+
 def test_only_what_changed_is_embedded_again(tmp_path):
     """New and changed texts; moved, renamed and deleted ones cost nothing."""
     opened(tmp_path, ["a 1", "b 2", "c 3"])

@@ -220,10 +220,10 @@ def test_what_is_handed_out_is_a_copy(kind):
             "lambda_mult=2: give a share",
         ),
         (lambda store: store.similarity_search_by_vector([1.0, 2]), "2 dimensions, the store 64"),
-        (lambda store: store.similarity_search_by_vector([0] * 64), "'the query' has no direction"),
+        (lambda store: store.similarity_search_by_vector([0] * 64), "the query has no direction"),
         (
             lambda store: store.similarity_search_by_vector([float("nan")] * 64),
-            "'the query' has no direction",
+            "the query has no direction",
         ),
         (lambda store: store.add_documents([FOO, BAR], ids=["1", "1"]), "id '1' comes twice"),
         (lambda store: store.add_documents([FOO, BAR], ids=["1"]), "1 ids for 2 documents"),
@@ -302,3 +302,24 @@ def test_a_small_store_works_in_virtual_time(kind):
             return self.embed_query(text)
 
     assert [each.page_content for each in simulate(program).value] == ["a"]
+
+
+def test_a_blank_page_is_passed_over(kind, side, caplog):
+    """It is named in the log; what is returned are the ids of the others."""
+    store = kind(GivenEmbedding({"a": [1, 0], "b": [0, 1]}))
+    pages = [Document("a", id="1"), Document(" \n"), Document("", id="3"), Document("b", id="4")]
+    assert side(store).add_documents(pages) == ["1", "4"]
+    assert store.size == 2
+    assert "document 1 (' \\n'), '3'" in caplog.text
+
+
+def test_a_page_of_no_use_is_named_as_its_caller_knows_it():
+    """By its own id, or by its place and first words: not by an id that was drawn in the call."""
+    store = MatrixVectorStore(GivenEmbedding({"a": [1, 0], "b": [0, 0]}))
+    with pytest.raises(ValueError, match=r"the vector of document 1 \('b'\) has no direction"):
+        store.add_texts(["a", "b"])
+    with pytest.raises(ValueError, match="the vector of 'mine' has no direction"):
+        store.add_texts(["a", "b"], ids=[None, "mine"])
+    with pytest.raises(ValueError, match=r"the vector of document 0 \('b'\)"):
+        store.add_vectors([Document("b")], [[0.0, 0.0]])
+    assert store.size == 0

@@ -7,6 +7,7 @@ thread asks the server, which decides by the program in `redis_bucket.lua`.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -201,8 +202,22 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
         return float(weight)
 
     def _ask(self, weights: Sequence[float], *, place: Stake, back: Stake) -> Decision:
-        reply = self._link.call(
-            self._script.run,
+        decision = self._link.call(self._decide, weights, place, back)
+        if isinstance(decision, Decision):
+            return decision
+        rate, capacity = decision
+        raise ValueError(
+            f"the bucket {self.name!r} is in use with rate={rate}, capacity={capacity}, not "
+            f"rate={self.rate!r}, capacity={self.capacity!r}: give all processes the same, or "
+            "take another name; an idle one is forgotten a second after it is full"
+        )
+
+    def _decide(
+        self, client: redis.Redis, weights: Sequence[float], place: Stake, back: Stake
+    ) -> Decision | list[str]:
+        """Return what the server decides, or rate and capacity of another limit of this name."""
+        reply = self._script.run(
+            client,
             self._key,
             repr(self.rate),
             repr(self.capacity),
@@ -213,13 +228,12 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
         )
         if reply[0] == b"LIMIT":
             rate, capacity = reply[1].decode().split()
-            raise ValueError(
-                f"the bucket {self.name!r} is in use with rate={rate}, capacity={capacity}, not "
-                f"rate={self.rate!r}, capacity={self.capacity!r}: give all processes the same, or "
-                "take another name; an idle one is forgotten a second after it is full"
-            )
+            return [rate, capacity]
         decided, at, run, now = reply
-        return Decision(decided.decode(), float(at), run, float(now))
+        decision = Decision(decided.decode(), float(at), bytes(run), float(now))
+        if not decision.answers(weights):
+            raise ValueError(f"{decision!r:.200} to {len(weights)} callers")
+        return decision
 
 
 class Stake(NamedTuple):
@@ -254,6 +268,15 @@ class Decision:
     place: float
     run: bytes
     now: float
+
+    def answers(self, weights: Sequence[float]) -> bool:
+        """Return whether it is one on these weights: on all, or up to the first who waits."""
+        letters, last = self.decided, self.decided[-1:]
+        pairs = zip(letters, weights, strict=False)
+        fitting = all(letter in ("gr" if weight < 0 else "gw") for letter, weight in pairs)
+        whole = len(letters) == len(weights) or (last == "w" and len(letters) < len(weights))
+        times = math.isfinite(self.place) and math.isfinite(self.now)
+        return fitting and whole and "w" not in letters[:-1] and times
 
 
 class Ask(Protocol):

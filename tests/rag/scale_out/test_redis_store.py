@@ -81,6 +81,52 @@ def test_redis_itself_drops_what_expires(store, client):
     assert client.pttl("course:store:answers:long") == -1
 
 
+def test_a_key_that_is_no_text_harms_no_other(store, client):
+    """It is listed, found and deleted like any other, so that a cache can be cleared."""
+    client.set(b"course:store:answers:\xff\xfe", b"1")
+    store.mset([("a", b"2")])
+    assert sorted(store.yield_keys()) == ["a", "\udcff\udcfe"]
+    assert store.mget(["\udcff\udcfe", "a"]) == [b"1", b"2"]
+    asyncio.run(new(store).clear())
+    assert list(store.yield_keys()) == []
+    assert client.dbsize() == 0
+
+
+def test_no_two_texts_are_one_key(store):
+    """Half characters that would make up whole ones are refused, and others that cannot be sent."""
+    for key in ("\udcc3\udca9", "\ud800"):  # the first would be "é"
+        for call in (store.mget, store.mdelete, lambda keys: store.mset([(keys[0], b"")])):
+            with pytest.raises(UnicodeEncodeError):
+                call([key])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "seconds", "error"),
+    [
+        ("bad", "text", None, TypeError),
+        ("bad", None, None, TypeError),
+        ("bad", 1.5, None, TypeError),
+        (7, b"1", None, TypeError),
+        ("\ud800", b"1", None, UnicodeEncodeError),
+        ("bad", b"1", float("nan"), ValueError),
+    ],
+)
+def test_all_are_set_or_none(store, key, value, seconds, error):
+    """What Redis could not take is refused before anything is sent."""
+    entries = [("good", b"1", None), (key, value, seconds), ("good too", b"1", None)]
+    with pytest.raises(error):
+        store.mset_expiring(entries)
+    assert list(store.yield_keys()) == []
+
+
+@pytest.mark.parametrize("seconds", [1e300, float("inf"), 1e11, 1e9])
+def test_a_time_that_redis_cannot_count_is_for_ever(store, client, seconds):
+    """It would refuse that one alone, and set the others."""
+    store.mset_expiring([("a", b"1", seconds), ("b", b"2", 5.0)])
+    assert store.mget(["a", "b"]) == [b"1", b"2"]
+    assert client.pttl("course:store:answers:a") == -1 or seconds == 1e9
+
+
 def new(store, **options):
     """A cache in front of a store."""
     return AsyncCache(**{"ttl": 10, "maxsize": 100, "store": store, **options})
