@@ -14,11 +14,13 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+
+from course_lib.privacy import PERMISSION, tracing_wanted
 
 __all__ = ["Check", "main", "report"]
 
@@ -179,6 +181,18 @@ def model_file(path: Path | None = None) -> Check:
     return Check("model", "ok", "the embedding model's SHA-256 is right")
 
 
+def privacy(environment: Mapping[str, str] = os.environ) -> Check:
+    """Questions, passages and prompts stay on this machine, unless the learner says otherwise."""
+    wanted = ", ".join(tracing_wanted(environment))
+    if not wanted:
+        return Check("privacy", "ok", "nothing leaves this machine: no tracing is set up")
+    if environment.get(PERMISSION) != "1":
+        message = f"{wanted} is set; the course runs without tracing ({PERMISSION}=1 lets it be)"
+        return Check("privacy", "ok", message)
+    message = f"tracing is on ({wanted}): questions, passages and prompts leave this machine"
+    return Check("privacy", "warn", message, f"Unset {PERMISSION}, and it is off.")
+
+
 def trial_run() -> Check:
     """The service starts, answers one search, and stops."""
     from course_lib import service  # noqa: PLC0415 - if it cannot be imported: this finding
@@ -206,6 +220,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "open files": open_files,
     "loopback port": loopback_port,
     "model": model_file,
+    "privacy": privacy,
     "service": trial_run,
 }
 

@@ -214,6 +214,27 @@ def test_other_model_fails(tmp_path):
         file.write_bytes(b"another model")
 
 
+@pytest.mark.parametrize(
+    ("environment", "status", "message"),
+    [
+        ({}, "ok", "nothing leaves this machine"),
+        ({"LANGSMITH_TRACING": "true"}, "ok", "LANGSMITH_TRACING is set; the course runs without"),
+        ({"COURSE_TRACING": "1"}, "ok", "nothing leaves this machine"),
+        (
+            {"LANGCHAIN_TRACING_V2": "true", "COURSE_TRACING": "1"},
+            "warn",
+            "tracing is on (LANGCHAIN_TRACING_V2): questions, passages and prompts leave",
+        ),
+    ],
+)
+def test_it_tells_whether_anything_leaves_the_machine(environment, status, message):
+    """Tracing that the shell asks for is off, unless the learner lets it be."""
+    check = doctor.privacy(environment)
+    assert check.status == status
+    assert message in check.message
+    assert bool(check.fix) == (status == "warn")
+
+
 def test_model_is_ok():
     """The installed model is the one that the course was made with."""
     assert doctor.model_file().status == "ok"

@@ -1,7 +1,8 @@
 """The bench: predict, simulate in virtual time, measure in real time, compare, plot, check.
 
 `simulate` is exact and the same on every machine; `measure` and `compare` run real requests.
-`exercise` checks what a learner wrote, `hygiene` what a notebook left behind.
+`exercise` checks what a learner wrote, `hygiene` what a notebook left behind. Importing it switches
+off what would leave the machine (see `course_lib.privacy`).
 """
 
 from importlib import import_module
@@ -19,6 +20,7 @@ from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.progress import note_cells, progress
 from course_lib.lab.simulation import Deadlock, Livelock, Simulation, simulate
 from course_lib.lab.virtual_provider import VirtualProvider
+from course_lib.privacy import keep_private
 from course_lib.table import Table
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ __all__ = [
     "simulate",
 ]
 
+keep_private()
 watch()
 note_cells()
 wake_on_interrupt()

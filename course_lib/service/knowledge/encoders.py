@@ -92,6 +92,8 @@ def _tokenizer(path: Path) -> Any:
 
 
 def _session(path: Path) -> Any:
+    # Before it is loaded: it would look up a host of its maker's and keep an id of this device.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     onnxruntime: Any = import_module("onnxruntime")  # 0.2 s: only where it is used
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # callers bring threads
