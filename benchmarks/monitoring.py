@@ -31,7 +31,7 @@ except ImportError:  # it has no wheels for some platforms
 RECORDS = 10_000
 CALLS = 100
 ROUNDS = 50  # short ones, of which the best is shown: what disturbs a measurement only adds to it
-AFFORDABLE = 40
+AFFORDABLE = 25
 """Microseconds that the monitor may add to a call of a Runnable."""
 TEN_MILLION = 10_000_000
 KEPT = 200_000  # calls after which memory is looked at

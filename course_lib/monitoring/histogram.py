@@ -234,10 +234,7 @@ class Histogram(Distribution):
         shift = nanoseconds.bit_length() - bits - 1
         index = nanoseconds if shift <= 0 else (shift << bits) + (nanoseconds >> shift)
         buckets = self._buckets
-        try:
-            buckets[index] += count
-        except KeyError:
-            buckets[index] = count
+        buckets[index] = buckets.get(index, 0) + count
         self._count += count
         self._nanoseconds += nanoseconds * count
         if seconds < self._minimum:

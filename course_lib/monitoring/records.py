@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from dataclasses import dataclass
+from threading import RLock, current_thread
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from course_lib.clock import NANO, Clock
@@ -163,7 +163,7 @@ class Records:
     def __init__(
         self, timer: Callable[[], float] | None, *, keep_spans: int, max_names: int
     ) -> None:
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.clock = Clock(timer)
         self.tallies: dict[str, Tally] = {}
         self._max_names = max_names
@@ -234,7 +234,7 @@ class Records:
         self._last = now
         if self._kept:
             parent = None if call.parent is None else call.parent.id
-            thread = threading.current_thread().name
+            thread = current_thread().name
             self._ended.append((tally.name, start, end, wait, ending, call.id, parent, thread))
         return now
 
@@ -256,7 +256,7 @@ class Records:
         self._last = now
         self._begun += 1
         if self._kept:
-            thread = threading.current_thread().name
+            thread = current_thread().name
             self._ended.append((tally.name, start, now, waited, ending, self._begun, None, thread))
 
     def give_up(self, call: OpenCall) -> None:
