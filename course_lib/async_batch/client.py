@@ -26,6 +26,8 @@ __all__ = ["ServiceClient"]
 
 CHAT = "/v1/chat/completions"
 
+_UNLIMITED = aiohttp.ClientTimeout(total=None)
+
 
 class ServiceClient:
     """Calls the provider over one `aiohttp` session, opened and closed by `async with`.
@@ -46,7 +48,8 @@ class ServiceClient:
     Args:
         url: Address of the provider, such as `provider.url`.
         max_connections: Connections open at once, so also calls in flight at once.
-        timeout: Seconds for one call, from the moment it has its connection slot.
+        timeout: Seconds for one call, from the moment it has its connection slot. Of a stream they are
+            those to its first piece, and from each piece to the next.
 
     Raises:
         ValueError: An argument is out of range, or `url` is no http address.
@@ -176,16 +179,17 @@ class ServiceClient:
         """
         call = f"POST {CHAT}"
         body = wire.chat_body(messages, model, max_tokens, stream=True)
-        async with self._response("POST", CHAT, json=body) as response:
+        async with self._response("POST", CHAT, json=body, timeout=_UNLIMITED) as response:
             if not good(response.status):
-                payload(call, response.status, response.headers, await response.read())
-            async for line in response.content:
-                text = wire.token(call, line)
+                async with asyncio.timeout(self.timeout):
+                    said = await response.read()
+                payload(call, response.status, response.headers, said)
+            while True:
+                async with asyncio.timeout(self.timeout):
+                    text = await _next_text(call, response)
                 if text is None:
                     return
-                if text:
-                    yield text
-        raise Unavailable(f"{call} broke off before the end of its answer")
+                yield text
 
     async def _answer(self, method: str, path: str, **options: Any) -> Any:
         async with self._response(method, path, **options) as response:
@@ -201,7 +205,9 @@ class ServiceClient:
         call = f"{method} {path}"
         async with self._slots:
             try:
-                async with session.request(method, self.url + path, **options) as response:
+                async with asyncio.timeout(self.timeout):
+                    response = await session.request(method, self.url + path, **options)
+                async with response:
                     yield response
             except TimeoutError as error:
                 raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
@@ -218,6 +224,19 @@ class ServiceClient:
                 "this client was opened in another event loop: open one client in each loop"
             )
         return self._session
+
+
+async def _next_text(call: str, response: aiohttp.ClientResponse) -> str | None:
+    """Return the next piece of a streamed answer, None at its end.
+
+    Raises:
+        Unavailable: It broke off.
+    """
+    async for line in response.content:
+        text = wire.token(call, line)
+        if text != "":
+            return text
+    raise Unavailable(f"{call} broke off before the end of its answer")
 
 
 async def _sent_once(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing, nullcontext
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list, merge_configs
@@ -275,15 +275,35 @@ class RagPipeline(Runnable[str, RagAnswer]):
         async def question() -> AsyncIterator[str]:
             yield input
 
-        stream = self._atransform_stream_with_config(
-            question(),
-            self._stream,  # type: ignore[arg-type] # given by name what it takes
-            config,
-            **kwargs,
-        )
-        async with aclosing(stream) as pieces:  # type: ignore[type-var] # a generator
+        inherited = unwatched(config)
+        if inherited is not None:
+            stream = self._stream(question(), inherited, **kwargs)
+        else:
+            stream = self._atransform_stream_with_config(  # type: ignore[assignment] # a generator
+                question(),
+                self._stream,  # type: ignore[arg-type] # given by name what it takes
+                config,
+                **kwargs,
+            )
+        async with aclosing(stream) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def atransform(
+        self,
+        input: AsyncIterator[str],  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Do as `astream` does, once the question is whole; closed early, it closes that stream."""
+        pieces = [piece async for piece in input]
+        if not pieces:
+            return
+        question = pieces[0] if len(pieces) == 1 else "".join(pieces)
+        stream = cast("AsyncGenerator[Any, None]", self.astream(question, config, **kwargs))
+        async with aclosing(stream) as answered:
+            async for each in answered:
+                yield each
 
     def invoke(
         self,

@@ -58,6 +58,12 @@ _ABSENT: Final = object()
 _TEXTS: Final = 4_096
 """Passages and prompts whose digests are remembered."""
 
+_LONGEST: Final = 600.0
+"""Seconds that a stream goes on, at most: for ever it is no answer."""
+
+_SPARE, _LETTERS = 100, 100
+"""Letters of a streamed answer, at most, for each of its tokens, and tokens beyond those asked for."""
+
 _BATCHES: Final = 2
 """Batches of questions embedded at once: one is answered while the next one fills."""
 
@@ -114,7 +120,8 @@ class Stage:
     ) -> AsyncGenerator[Result, None]:
         """Yield what a generator function yields; tried again only while nothing has come.
 
-        The time for an attempt is that to its first piece, and from each piece to the next.
+        The time for an attempt is that to its first piece, and from each piece to the next. All of
+        it has ten minutes, or that time, if it is more.
 
         Raises:
             ServiceError: The last attempt's.
@@ -171,9 +178,13 @@ class _Attempt(Runnable[_Job, Any]):
         config: RunnableConfig | None = None,  # noqa: ARG002 - the pipeline's run is what is traced
         **_: Any,
     ) -> AsyncIterator[Any]:
+        clock, most = asyncio.get_running_loop().time, max(_LONGEST, self._timeout)
+        end = clock() + most
         with self._counted(input):
             async with aclosing(input.function(*input.arguments)) as pieces:
                 while True:
+                    if clock() > end:
+                        raise TimedOut(f"{self.name} has not come to an end within {most:g} s")
                     piece = await within(self._timeout, anext(pieces, _END), self.name)
                     if piece is _END:
                         return
@@ -409,6 +420,9 @@ class AnswerWriter:
         """Yield the answer as it is written; one that is kept comes in one piece.
 
         Each caller has a stream of their own. One that comes to its end is kept.
+
+        Raises:
+            Unavailable: It comes to none: it is far longer than what was asked for.
         """
         parts = self._parts(prompt, most)
         kept = await self._kept.look("generate", parts)
@@ -417,8 +431,12 @@ class AnswerWriter:
             return
         whole = Reply()
         stream = self._stage.stream(self._chat.pieces, prompt, most, config, trace=trace)
+        left = _LETTERS * (most + _SPARE)
         async with aclosing(stream) as pieces:
             async for piece in pieces:
+                left -= max(1, len(piece.text))
+                if left < 0:
+                    raise Unavailable(f"the answer has no end: {most} tokens of it were asked for")
                 whole = whole.plus(piece)
                 yield piece
         await self._kept.keep("generate", parts, tuple(whole))

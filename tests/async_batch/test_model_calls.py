@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 from langchain_core.documents import Document
@@ -194,6 +194,48 @@ def test_a_stream_that_fails_is_typed(provider: Provider, change, error):
     provider.configure(path=CHAT, **change)
     with pytest.raises(error, match=f"POST {CHAT}"):
         stream(provider, timeout=0.2)
+
+
+def test_a_stream_has_its_time_for_each_piece(provider: Provider):
+    """All of it together may take longer."""
+    provider.configure(path=CHAT, generation=Generation(0, len(ANSWER.split()) / 1.5))
+    assert "".join(stream(provider, timeout=1.0)) == ANSWER
+
+
+def stream_from(answer, **options):
+    """All that is streamed by a server that answers so, and then goes on with signs of life."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\n" + answer)
+            while not left.is_set():
+                writer.write(b"X-Alive: yes\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    left = asyncio.Event()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            url = "http://{}:{}".format(*server.sockets[0].getsockname())
+            try:
+                async with ServiceClient(url, **options) as client:
+                    return [piece async for piece in client.stream_chat("Hi")]
+            finally:
+                left.set()
+                await asyncio.sleep(0.05)  # for it to see that
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", [b"", b"\r\n"])
+def test_signs_of_life_are_no_piece(answer):
+    """Neither in a stream nor in its head, which would go on for ever."""
+    with pytest.raises(TimedOut, match=f"POST {CHAT} gave no answer within 0.2 s"):
+        stream_from(answer, timeout=0.2)
 
 
 @pytest.mark.parametrize("missing", [0, 1000])

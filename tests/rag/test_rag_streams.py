@@ -7,17 +7,18 @@ import pytest
 from rag.rag_support import VirtualClient, pipeline_of
 
 from course_lib.lab import simulate
-from course_lib.rag import RagAnswer
+from course_lib.monitoring import PerformanceMonitor
+from course_lib.rag import RagAnswer, RagSettings
 from course_lib.rag.prompt import IGNORANCE
 from course_lib.service import Faults
 
 
-def run(use, *, monitor=None, **client):
+def run(use, *, monitor=None, settings=None, **client):
     """Open a pipeline in a simulation and use it."""
 
     async def main():
         own = VirtualClient(latency=None, **client)
-        async with pipeline_of(own, monitor=monitor) as pipeline:
+        async with pipeline_of(own, monitor=monitor, settings=settings) as pipeline:
             return await use(pipeline, own), own
 
     return simulate(main).value
@@ -94,6 +95,52 @@ def test_a_stream_that_breaks_off_is_not_begun_again():
     assert answer.text == "0 1 "
     assert answer.error.reason == "the query's budget of 0.25 s is used up"
     assert client.asked["stream"] == client.closed_streams == 1
+
+
+def test_a_stream_has_its_time_for_each_piece():
+    """All of it together may take longer than an attempt may."""
+    settings = RagSettings(timeout=2.0)
+    pieces, _ = run(lambda pipeline, _: collected(pipeline), settings=settings, pieces=9, piece=1.5)
+    answer, end = pieces[-1]
+    assert answer.ok
+    assert end == pytest.approx(13.5)
+    late, client = run(lambda pipeline, _: collected(pipeline), settings=settings, piece=2.5)
+    assert late[-1][0].error.reason == "generate gave no answer within 2 s"
+    assert client.closed_streams == client.asked["stream"]
+
+
+@pytest.mark.parametrize(
+    ("piece", "kind", "reason"),
+    [
+        (1.0, "TimedOut", "generate has not come to an end within 600 s"),
+        (0.0, "Unavailable", "the answer has no end: 200 tokens of it were asked for"),
+    ],
+)
+def test_a_stream_without_end_has_a_bound(piece, kind, reason):
+    """In time and in length, with what has come by then."""
+    pieces, client = run(lambda pipeline, _: collected(pipeline), pieces=10**9, piece=piece)
+    answer, end = pieces[-1]
+    assert (answer.error.kind, answer.error.reason) == (kind, reason)
+    assert len(answer.text) > 1000
+    assert end <= 602
+    assert client.asked["stream"] == client.closed_streams == 1
+
+
+@pytest.mark.parametrize("config", [None, {"callbacks": [PerformanceMonitor().callback]}])
+@pytest.mark.parametrize("way", ["astream", "atransform"])
+def test_a_stream_that_is_closed_early_is_closed_below_at_once(way, config):
+    """Not when somebody collects what is left of it; also as the step of a chain, and watched."""
+
+    async def use(pipeline, client):
+        given = "q" if way == "astream" else question()
+        async with aclosing(getattr(pipeline, way)(given, config)) as stream:
+            await anext(stream)
+        return client.closed_streams, pipeline.gates["generate"].statistics().inside
+
+    async def question():
+        yield "q"
+
+    assert run(use)[0] == (1, 0)
 
 
 def test_nothing_found_is_streamed_too():

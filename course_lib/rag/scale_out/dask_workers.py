@@ -7,7 +7,6 @@ or found. In each of them a `PipelineHost` keeps a pipeline open and answers the
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import signal
 import threading
@@ -22,12 +21,12 @@ import distributed
 from distributed import Reschedule, WorkerPlugin, get_worker, protocol
 from distributed.scheduler import KilledWorker
 from distributed.utils import offload
-from langchain_core.runnables import Runnable
 
 from course_lib.batching import Outcome
 from course_lib.errors import Unavailable
 from course_lib.rag.scale_out.chunk import RemoteError
 from course_lib.tasks import outlast
+from course_lib.unwatched import as_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -267,7 +266,7 @@ class PipelineHost(WorkerPlugin):
         """Enter and leave in one task, as context managers with tasks of their own require."""
         try:
             async with self._make() as pipeline:
-                ready.set_result(_call_of(pipeline))
+                ready.set_result(as_call(pipeline, name="what make_pipeline gives"))
                 await self._over.wait()
         except Exception as error:
             if ready.done():  # it failed to close
@@ -285,18 +284,6 @@ async def answer_chunk(host: str, key: str, parcel: bytes) -> list[bytes]:
     """
     plugin = cast("PipelineHost", get_worker().plugins[host])
     return await plugin.answer(key, parcel)
-
-
-def _call_of(pipeline: Any) -> Callable[[Any], Awaitable[Any]]:
-    """Return what is awaited for one query; a coroutine function is called as it is."""
-    if isinstance(pipeline, Runnable):
-        return pipeline.ainvoke
-    if not any(map(inspect.iscoroutinefunction, (pipeline, getattr(pipeline, "__call__", None)))):  # noqa: B004 - the question is what it returns
-        raise TypeError(
-            f"what make_pipeline gives={pipeline!r} is neither a Runnable nor `async def`: have it "
-            "give one of them"
-        )
-    return cast("Callable[[Any], Awaitable[Any]]", pipeline)
 
 
 async def _tried(call: Callable[[Any], Awaitable[Any]], query: Any) -> tuple[Any, Any]:
