@@ -14,7 +14,8 @@ help:
 	@echo "make lab     start JupyterLab on your own copy of the first notebook (NOTEBOOK=4: another)"
 	@echo "make reset   put your copies aside and begin anew"
 	@echo "make test    run everything: lint, types, tests, notebooks, browser"
-	@echo "make check   the quick part: lint, types, unit tests"
+	@echo "make check   the daily part: lint, types, unit tests; PART=caching for one package"
+	@echo "make nightly run what takes long: many examples of every property"
 	@echo "make build   build the notebooks from notebooks/sources"
 	@echo "make bench   compare this package with its peers"
 	@echo "make doctor  say whether this machine is ready, and what to do if not"
@@ -27,10 +28,13 @@ reset: setup
 	@$(PYTHON_IN_VENV) -m course_lib reset
 
 test: setup
-	@$(PYTHON_IN_VENV) tools/checks.py
+	@$(PYTHON_IN_VENV) tools/checks.py test
 
 check: setup
-	@$(PYTHON_IN_VENV) tools/checks.py --quick
+	@$(PYTHON_IN_VENV) tools/checks.py check $(if $(PART),--part $(PART))
+
+nightly: setup
+	@$(PYTHON_IN_VENV) tools/checks.py nightly
 
 build: setup
 	@$(PYTHON_IN_VENV) tools/build_notebooks.py

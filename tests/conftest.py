@@ -1,4 +1,5 @@
 import gc
+import signal
 import time
 
 import pytest
@@ -9,9 +10,14 @@ from course_lib.service.behaviour import FIELDS
 
 PATIENCE = 60.0  # seconds for what a free machine does at once
 
-# A busy machine makes examples slow, not wrong.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# A busy machine makes examples slow, not wrong. `--hypothesis-profile=nightly` looks for longer.
+settings.register_profile(
+    "daily", deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=40
+)
+settings.register_profile(
+    "nightly", settings.get_profile("daily"), max_examples=2000, stateful_step_count=80
+)
+settings.load_profile("daily")
 
 
 def pytest_collection_finish():
@@ -37,6 +43,18 @@ def provider(shared_provider):
     shared_provider.configure(**dict.fromkeys(FIELDS))
     shared_provider.reset()
     return shared_provider
+
+
+@pytest.fixture
+def interrupts():
+    """SIGINT raises KeyboardInterrupt, as from a terminal, and ends a child process.
+
+    Whoever starts the tests with `nohup`, or in the background of a script, has it ignored, and so
+    would what is started from here.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

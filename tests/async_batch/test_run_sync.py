@@ -116,6 +116,7 @@ def test_a_timeout_cancels_and_waits_for_the_clean_up():
     assert cleaned == [True]
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_cancels_and_waits_for_the_clean_up():
     """When `KeyboardInterrupt` arrives, the coroutine has run its `finally`."""
     cleaned = []

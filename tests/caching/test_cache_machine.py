@@ -4,7 +4,6 @@ import asyncio
 import functools
 
 from caching_support import ModelEntries
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from steered_loop import Steered
@@ -262,4 +261,3 @@ def check(task, outcome):
 
 
 TestCacheMachine = CacheMachine.TestCase
-TestCacheMachine.settings = settings(max_examples=150, stateful_step_count=40)

@@ -135,7 +135,7 @@ def test_a_messages_text_is_a_str():
         lambda: None,
         [object()],
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_json_would_change_is_refused(value):
     """A value must not depend on the tier it comes from."""

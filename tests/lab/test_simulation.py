@@ -222,6 +222,7 @@ def test_an_endless_synchronous_loop_ends_the_simulation():
         simulate(spins, patience=0.1)
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_cancels_the_program():
     """Ctrl-C in the calling thread lets the program clean up, then arrives as it is."""
     cleaned = []
@@ -239,6 +240,7 @@ def test_an_interrupt_cancels_the_program():
     assert cleaned == [True]
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_stops_a_synchronous_loop():
     """Ctrl-C also ends a loop that never yields; its thread is gone afterwards."""
 

@@ -277,7 +277,9 @@ def test_a_429_is_counted_as_rejected_whichever_client_raises_it(monitor, error,
 
 
 @pytest.mark.parametrize(
-    "component", [step("part", 5), Slow(), look_up, chat_model(sleep=5)], ids=repr
+    "component",
+    [step("part", 5), Slow(), look_up, chat_model(sleep=5)],
+    ids=lambda component: type(component).__name__,
 )
 def test_a_cancelled_chain_counts_as_cancelled(monitor, component):
     """And so does its step, also where LangChain tells no end of it."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from limits_support import excess, tokens_left
@@ -239,4 +238,3 @@ class GateMachine(RuleBasedStateMachine):
 
 
 TestGateMachine = GateMachine.TestCase
-TestGateMachine.settings = settings(max_examples=200, stateful_step_count=30)

@@ -1,6 +1,5 @@
 """The token bucket's promises in whatever order things happen, in virtual time."""
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from limits_support import excess, tokens_left
@@ -140,4 +139,3 @@ class BucketMachine(RuleBasedStateMachine):
 
 
 TestBucketMachine = BucketMachine.TestCase
-TestBucketMachine.settings = settings(max_examples=200, stateful_step_count=30)

@@ -279,6 +279,7 @@ def test_a_fork_that_outlives_the_parent_does_not_keep_it_alive(program, eventua
 
 
 @posix
+@pytest.mark.usefixtures("interrupts")
 def test_it_survives_an_interrupt_of_the_process_group(program):
     """As Jupyter's stop button sends it: to the whole group; and one sent to it alone."""
     process = program(

@@ -112,6 +112,7 @@ def test_a_forgotten_server_ends(program_of_server):
     assert is_gone(pid)
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_of_the_process_group_is_not_for_it(program):
     """As Jupyter's stop button sends it."""
     source = "import os, signal; os.setpgrp(); signal.signal(signal.SIGINT, lambda *_: None)"
