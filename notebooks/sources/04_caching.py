@@ -43,6 +43,7 @@ from pathlib import Path
 
 import numpy as np
 from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.runnables import RunnableLambda
 
 from course_lib import lab, service
 from course_lib.async_batch import ServiceClient, as_runnable
@@ -831,7 +832,7 @@ async def look_up(question):
     return known[question]
 
 
-inside = as_runnable(look_up)
+inside = RunnableLambda(look_up)
 in_front = cached(as_runnable(look_up), AsyncCache(ttl=60, maxsize=2_000))
 
 
@@ -879,11 +880,11 @@ assert cheaper > 50
 hits.reveal(10_000 * per_hit["a caching lambda, abatch"])
 
 # %% [markdown]
-# **Explain.** `RunnableLambda.abatch` makes a task, a config and a callback manager for each input before your function is asked, also when all it does is look into a dict. `cached` overrides `abatch`: it looks up all keys first, hands only the misses on, in one call, and computes duplicates once. The price is that callbacks do not see hits: count them with `cache.statistics()`.
+# **Explain.** `RunnableLambda.abatch` makes a task, a config and a callback manager for each input before your function is asked, also when all it does is look into a dict. `cached` overrides `abatch`: it looks up all keys first, hands only the misses on, one by one, and computes duplicates once. The price is that callbacks do not see hits: count them with `cache.statistics()`.
 #
 # ## What not to cache
 #
-# - **What depends on more than the key.** Who may see what, which version of the prompt, which language: whatever is not in the key is handed to the next one.
+# - **What depends on more than the key.** Who may see what, which version of the prompt, which language: whatever is not in the key is handed to the next one. (What a config holds as `configurable`, `cached` puts into the key by itself, unless `ignore=` names it.)
 # - **What is wanted anew each time**: drafts, samples, the time of day.
 # - **Errors**, except for seconds (`negative_ttl`), to protect a provider that is down.
 # - **What is not asked for twice**: then a cache is only memory.
