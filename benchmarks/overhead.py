@@ -372,7 +372,7 @@ def of_imports() -> list[Line]:
             imported("import course_lib.rate_limiting"),
             (
                 "what it needs of LangChain",
-                imported("import langchain_core.rate_limiters"),
+                imported(f"{runnable}; from langchain_core.rate_limiters import BaseRateLimiter"),
             ),
             1.1,
             "peer",
