@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 __all__ = [
     "BadRequest",
     "RateLimited",
+    "Secrets",
     "ServiceError",
     "TimedOut",
     "Unavailable",
+    "credentials_of",
     "error_of_answer",
     "excerpt",
     "rate_limit_of",
@@ -242,6 +244,15 @@ _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 _ESCAPES: Final = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 
 
+class Secrets(tuple[str, ...]):
+    """Texts that nobody may see, nor in how what holds them looks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Secrets({_HIDDEN})"
+
+
 def excerpt(text: str, secrets: Collection[str] = ()) -> str:
     """Return so much of others' words as is worth showing, without secrets.
 
@@ -265,18 +276,43 @@ def without_secrets(text: str, secrets: Collection[str]) -> str:
     return text
 
 
-def secrets_of(url: str) -> tuple[str, ...]:
-    """Return what of an address nobody may see: its password, as it is written and as it is sent."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return ()
-    user, password = unquote(parts.username or ""), unquote(parts.password)
-    return parts.password, password, b64encode(f"{user}:{password}".encode()).decode()
+def secrets_of(url: str) -> Secrets:
+    """Return what of an address nobody may see, as it is written and as it is sent.
+
+    That is its password, or where it has none its user, which is then a key.
+    """
+    credentials = credentials_of(url)
+    if credentials is None:
+        return Secrets()
+    parts, (user, password) = urlsplit(url), credentials
+    sent = b64encode(f"{user}:{password}".encode()).decode()
+    return Secrets((parts.password or parts.username or "", password or user, sent))
+
+
+def credentials_of(url: str) -> tuple[str, str] | None:
+    """Return user and password of an address, as they are sent; None if it has none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    if parts.username is None and parts.password is None:
+        return None
+    return unquote(parts.username or ""), unquote(parts.password or "")
 
 
 def without_credentials(url: str) -> str:
-    """Return an address without user and password, for everything that is shown or kept."""
-    parts = urlsplit(url)
+    """Return an address without user and password, for everything that is shown or kept.
+
+    Of one that is none, and perhaps holds a password that should have been quoted, no more is
+    returned than what stands behind the last "@".
+    """
+    try:
+        parts = urlsplit(url)
+        if not parts.netloc:
+            return url.rpartition("@")[2]
+        _ = parts.port  # which is refused where it is none
+    except ValueError:
+        return url.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 

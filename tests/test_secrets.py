@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from course_lib.async_batch import ServiceClient
 from course_lib.errors import (
     error_of_answer,
     excerpt,
@@ -111,4 +112,17 @@ def test_an_address_is_shown_without_user_and_password():
     assert without_credentials(url) == "https://host:8080/api/v1?a=b#c"
     assert without_credentials("http://[::1]:80") == "http://[::1]:80"
     assert secrets_of(url) == ("p%2Fw", "p/w", "dXNAZXI6cC93")
-    assert secrets_of("http://user@host") == ()
+    assert secrets_of("http://key@host") == ("key", "key", "a2V5Og==")
+    assert secrets_of("http://host") == ()
+    assert "key" not in repr(secrets_of("http://key@host"))
+
+
+@pytest.mark.parametrize(
+    "url", ["user:hu/sh@host", "http://user:hu/sh@host", "http://[user:hush@host", "hush@", "@"]
+)
+def test_what_is_no_address_shows_no_password(url):
+    """Though nobody knows where in it the password stands."""
+    assert "sh" not in without_credentials(url)
+    with pytest.raises(ValueError, match="is no http address") as refused:
+        ServiceClient(url)
+    assert "sh" not in str(refused.value).removeprefix("url=").partition("is no")[0]

@@ -20,7 +20,7 @@ from course_lib.async_batch.wire import (
     search_params,
 )
 from course_lib.checks import require_positive, require_whole
-from course_lib.errors import TimedOut, Unavailable
+from course_lib.errors import TimedOut, Unavailable, excerpt, secrets_of, without_credentials
 
 __all__ = ["ServiceClient"]
 
@@ -61,13 +61,15 @@ class ServiceClient:
         self.url = checked_url(url)
         self.max_connections = max_connections
         self.timeout = timeout
+        self._secrets = secrets_of(self.url)
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(max_connections)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._session is None else "open"
-        return f"<{type(self).__name__} {self.url} {state}, max_connections={self.max_connections}>"
+        url = without_credentials(self.url)
+        return f"<{type(self).__name__} {url} {state}, max_connections={self.max_connections}>"
 
     async def __aenter__(self) -> Self:
         if self._session is not None:
@@ -183,7 +185,7 @@ class ServiceClient:
             if not good(response.status):
                 async with asyncio.timeout(self.timeout):
                     said = await response.read()
-                payload(call, response.status, response.headers, said)
+                payload(call, response.status, response.headers, said, self._secrets)
             while True:
                 async with asyncio.timeout(self.timeout):
                     text = await _next_text(call, response)
@@ -194,7 +196,8 @@ class ServiceClient:
     async def _answer(self, method: str, path: str, **options: Any) -> Any:
         async with self._response(method, path, **options) as response:
             body = await response.read()
-        return payload(f"{method} {path}", response.status, response.headers, body)
+        call = f"{method} {path}"
+        return payload(call, response.status, response.headers, body, self._secrets)
 
     @asynccontextmanager
     async def _response(
@@ -212,7 +215,8 @@ class ServiceClient:
             except TimeoutError as error:
                 raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
             except aiohttp.ClientError as error:
-                raise Unavailable(f"{call} failed: {error or type(error).__name__}") from error
+                reason = excerpt(str(error), self._secrets) or type(error).__name__
+                raise Unavailable(f"{call} failed: {reason}") from None  # it holds the request
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -18,7 +18,7 @@ from course_lib.async_batch.wire import (
     search_params,
 )
 from course_lib.checks import require_positive, require_whole
-from course_lib.errors import TimedOut, Unavailable
+from course_lib.errors import TimedOut, Unavailable, secrets_of, without_credentials
 
 __all__ = ["SyncServiceClient"]
 
@@ -43,6 +43,7 @@ class SyncServiceClient:
         require_positive(timeout=timeout)
         self.url = checked_url(url)
         self.timeout = timeout
+        self._secrets = secrets_of(self.url)
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy set for the web must not see calls to loopback
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_connections, pool_block=True)
@@ -50,7 +51,7 @@ class SyncServiceClient:
         self._session.mount("https://", adapter)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}>"
+        return f"<{type(self).__name__} {without_credentials(self.url)}>"
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +114,9 @@ class SyncServiceClient:
             raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
         except requests.RequestException as error:
             raise Unavailable(f"{call} failed: {_reason(error)}") from error
-        return payload(call, response.status_code, response.headers, response.content)
+        return payload(
+            call, response.status_code, response.headers, response.content, self._secrets
+        )
 
 
 def _reason(error: requests.RequestException) -> str:

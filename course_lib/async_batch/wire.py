@@ -17,7 +17,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from course_lib.errors import BadRequest, Unavailable, error_of_answer
+from course_lib.errors import BadRequest, Unavailable, error_of_answer, without_credentials
 
 __all__ = [
     "Messages",
@@ -48,10 +48,19 @@ def checked_url(url: str) -> str:
     """
     if not isinstance(url, str):
         raise TypeError(f"url={url!r} is not an address: pass one as a string, as provider.url is")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"url={url!r} is no http address: pass one like provider.url")
+    if not _is_http(url):
+        shown = without_credentials(url)
+        raise ValueError(f"url={shown!r} is no http address: pass one like provider.url")
     return url.rstrip("/")
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is refused where it is none
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def search_params(query: str, k: int) -> dict[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from langchain_core.runnables import Runnable
 
+from course_lib.async_batch import ServiceClient
+from course_lib.errors import Secrets, secrets_of, without_credentials, without_secrets
 from course_lib.rag.budget import Pace
 from course_lib.rag.chat import LeanChat, ModelChat, open_chat_openai
-from course_lib.rag.client import KeyedClient, without_key
 from course_lib.rag.query import Parts
 from course_lib.rag.settings import STAGES, RagSettings, without_version
 from course_lib.rag.stages import AnswerWriter, Kept, Retrieval, Stage
@@ -59,7 +60,9 @@ class Assembly:
         self.client = self._made(provider) if isinstance(provider, str) else provider
         _check_chat(chat, self.client)
         self._store, self._chat, self._monitor = store, chat, monitor
-        scope = f"{getattr(self.client, 'url', '')}|{corpus or ''}"
+        url = str(getattr(self.client, "url", ""))
+        self._secrets = Secrets([*secrets_of(url), *([key.get_secret_value()] if key else [])])
+        scope = f"{without_credentials(url)}|{corpus or ''}"
         self._kept = Kept(cache, settings.cached, scope)
         self._parts: Parts | None = None
         self._stack = AsyncExitStack()
@@ -116,11 +119,11 @@ class Assembly:
 
     async def _open_chat(self, stack: AsyncExitStack) -> Chat:
         if isinstance(self._chat, Runnable):
-            return ModelChat(self._chat)
+            return ModelChat(self._chat, self._secrets)
         if self._chat == "lean":
             return LeanChat(self.client, self._settings.model)
         return await stack.enter_async_context(
-            open_chat_openai(self.client.url, self._key, self._settings)
+            open_chat_openai(self.client.url, self._secrets, self._settings, self._key)
         )
 
     def _put_together(self, chat: Chat) -> Parts:
@@ -131,12 +134,47 @@ class Assembly:
             Retrieval(client, self._store, settings, stages, kept),
             AnswerWriter(chat, settings.model, stages["generate"], kept),
             Pace(),
-            partial(without_key, key=self._key),
+            partial(without_secrets, secrets=self._secrets),
         )
 
     def _stage(self, name: str, gate: Gate) -> Stage:
         attempts, timeout = self._settings.attempts, self._settings.timeout
         return Stage(name, gate, attempts=attempts, timeout=timeout, monitor=self._monitor)
+
+
+class KeyedClient(ServiceClient):
+    """A `ServiceClient` that sends a key with each call, and shows it nowhere.
+
+    A provider that does not like a key may quote it: it is taken out of errors.
+
+    Args:
+        url: Address of the provider, without "/v1".
+        key: Its key; None if it wants none.
+        max_connections: Connections open at once.
+        timeout: Seconds for one call.
+
+    Raises:
+        ValueError: `url` has a user, and there is a key.
+    """
+
+    def __init__(
+        self, url: str, key: SecretStr | None, *, max_connections: int, timeout: float
+    ) -> None:
+        super().__init__(url, max_connections=max_connections, timeout=timeout)
+        self._key = key
+        if key is not None:
+            if self._secrets:
+                raise ValueError(
+                    "the provider's address has a user, and there is a key: leave one of them out, "
+                    "since both are sent in the same header"
+                )
+            self._secrets = Secrets([key.get_secret_value()])
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self._key is not None and self._session is not None:
+            self._session.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
+        return self
 
 
 def gates_by_stage(given: Mapping[str, Gate] | None) -> dict[str, Gate]:

@@ -6,16 +6,22 @@ HTTP client. `LeanChat` asks the same endpoint through `ServiceClient`, at a ten
 
 from __future__ import annotations
 
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from contextlib import aclosing, asynccontextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
 
-from course_lib.errors import service_error_of
-from course_lib.rag.client import HIDDEN
+from course_lib.errors import (
+    Unavailable,
+    credentials_of,
+    excerpt,
+    service_error_of,
+    without_credentials,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from course_lib.rag.settings import RagSettings
 
 __all__ = ["Chat", "LeanChat", "ModelChat", "Reply", "open_chat_openai"]
+
+Result = TypeVar("Result")
 
 _CALL: Final = "POST /v1/chat/completions"
 _NO_KEY: Final = "none"  # the client insists on a key, also where the provider wants none
@@ -107,34 +115,38 @@ class ModelChat:
 
     Args:
         model: What is asked. A chat model is told the length of the answer as `max_tokens`.
+        secrets: What no error may show.
     """
 
-    def __init__(self, model: Runnable[Any, Any]) -> None:
+    def __init__(self, model: Runnable[Any, Any], secrets: Collection[str] = ()) -> None:
         self._model = model
+        self._secrets = secrets
         self._takes_length = isinstance(model, BaseChatModel)
 
     async def reply(self, prompt: str, most: int, config: RunnableConfig | None) -> Reply:
         """Return the whole answer."""
-        with _translated():
-            return _reply(await self._model.ainvoke(prompt, config, **self._length(most)))
+        call = self._model.ainvoke(prompt, config, **self._length(most))
+        return _reply(await _understood(call, self._failure))
 
     async def pieces(
         self, prompt: str, most: int, config: RunnableConfig | None
     ) -> AsyncGenerator[Reply, None]:
         """Yield the answer as it is written."""
-        with _translated():
-            stream = self._model.astream(prompt, config, **self._length(most))
-            async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
-                async for chunk in chunks:
-                    yield _reply(chunk)
+        stream = self._model.astream(prompt, config, **self._length(most))
+        async with aclosing(_understood_stream(stream, self._failure)) as chunks:
+            async for chunk in chunks:
+                yield _reply(chunk)
 
     def _length(self, most: int) -> dict[str, Any]:
         return {"max_tokens": most} if self._takes_length else {}
 
+    def _failure(self, error: Exception) -> Exception:
+        return service_error_of(error, _CALL, self._secrets) or error
+
 
 @asynccontextmanager
 async def open_chat_openai(
-    url: str, key: SecretStr | None, settings: RagSettings
+    url: str, secrets: Collection[str], settings: RagSettings, key: SecretStr | None
 ) -> AsyncIterator[ModelChat]:
     """Open a `ChatOpenAI` with an HTTP client of its own, closed at the end of the block.
 
@@ -144,40 +156,92 @@ async def open_chat_openai(
 
     Args:
         url: Address of the provider, without "/v1".
-        key: Its key, or None.
+        secrets: What neither errors nor callbacks may show.
         settings: Name of the model, seconds for an attempt.
+        key: The provider's key, or None.
     """
-    from langchain_openai import ChatOpenAI  # noqa: PLC0415 - some seconds
-    from openai import DefaultAsyncHttpxClient  # noqa: PLC0415 - with it
+    from openai import DefaultAsyncHttpxClient  # noqa: PLC0415 - some seconds
     from pydantic import SecretStr  # noqa: PLC0415 - beside its use
 
-    hooks = {"response": [] if key is None else [_hiding(key)]}
+    # User and password go this way, since the model shows its address to callbacks.
     async with DefaultAsyncHttpxClient(
-        timeout=settings.timeout, trust_env=False, event_hooks=hooks
+        timeout=settings.timeout, trust_env=False, auth=credentials_of(url)
     ) as http:
-        yield ModelChat(
-            ChatOpenAI(
-                base_url=f"{url}/v1",
-                api_key=key or SecretStr(_NO_KEY),
-                model=settings.model,
-                max_retries=0,
-                timeout=settings.timeout,
-                stream_usage=True,
-                use_responses_api=False,
-                http_async_client=http,
-            )
+        model = _chat_openai()(
+            base_url=f"{without_credentials(url)}/v1",
+            api_key=key or SecretStr(_NO_KEY),
+            model=settings.model,
+            max_retries=0,
+            timeout=settings.timeout,
+            stream_usage=True,
+            use_responses_api=False,
+            http_async_client=http,
         )
+        model._secrets = secrets  # noqa: SLF001 - our own; as a field it would be shown
+        yield ModelChat(model, secrets)
 
 
-def _hiding(key: SecretStr) -> Any:
-    """Return a hook that takes the key out of what a provider says of a call that failed."""
-    secret = key.get_secret_value().encode()
+@cache
+def _chat_openai() -> Any:
+    """Return a `ChatOpenAI` whose errors are of the tree, also for callbacks.
 
-    async def hide(response: Any) -> None:
-        if response.is_error and secret in await response.aread():
-            response._content = response.content.replace(secret, HIDDEN.encode())  # noqa: SLF001 - no other place sees it before callbacks do
+    Its own hold the request, key included, and what the provider said, which may quote the key.
+    """
+    import langchain_openai  # noqa: PLC0415 - some seconds
+    from pydantic import PrivateAttr  # noqa: PLC0415 - beside its use
 
-    return hide
+    class ChatOpenAI(langchain_openai.ChatOpenAI):
+        _secrets: Collection[str] = PrivateAttr(())
+
+        async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+            result = await _understood(super()._agenerate(*args, **kwargs), self._failure)
+            if not result.generations:
+                raise Unavailable(f"{_CALL} answered without a message")
+            return result
+
+        async def _astream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            stream = _understood_stream(super()._astream(*args, **kwargs), self._failure)
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+        def _failure(self, error: Exception) -> Exception:
+            known = service_error_of(error, _CALL, self._secrets)
+            if known is not None:
+                return known
+            # What it makes of an answer of another shape: TypeError, KeyError and the like.
+            said = excerpt(f"{type(error).__name__}: {error}", self._secrets)
+            return Unavailable(f"{_CALL} answered with what is no chat ({said})")
+
+    return ChatOpenAI
+
+
+async def _understood(call: Awaitable[Result], failure: Callable[[Exception], Exception]) -> Result:
+    """Await a call, and raise what an error of it means; the error itself is not even its context."""
+    try:
+        return await call
+    except Exception as error:
+        raised = failure(error)
+        if raised is error:
+            raise
+    raise raised
+
+
+async def _understood_stream(
+    stream: AsyncIterator[Result], failure: Callable[[Exception], Exception]
+) -> AsyncGenerator[Result, None]:
+    """Do as `_understood`, with a stream."""
+    try:
+        async with aclosing(cast("AsyncGenerator[Result, None]", stream)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+    except Exception as error:
+        raised = failure(error)
+        if raised is error:
+            raise
+    else:
+        return
+    raise raised
 
 
 def _reply(message: Any) -> Reply:
@@ -186,19 +250,3 @@ def _reply(message: Any) -> Reply:
     used = getattr(message, "usage_metadata", None) or {}
     text = getattr(message, "text", "")
     return Reply(str(text), used.get("input_tokens", 0), used.get("output_tokens", 0))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Raise the errors of the model's client as those of the tree.
-
-    Raises:
-        ServiceError: In place of each of them. None is chained: they hold the request, key included.
-    """
-    try:
-        yield
-    except Exception as error:
-        translated = service_error_of(error, _CALL)
-        if translated is None or translated is error:
-            raise
-        raise translated from None

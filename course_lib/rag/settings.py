@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pydantic import SecretStr
 
 from course_lib.checks import require_positive, require_whole
+from course_lib.errors import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +86,9 @@ class Endpoint(NamedTuple):
 
     url: str
     key: SecretStr | None
+
+    def __repr__(self) -> str:
+        return f"Endpoint(url={without_credentials(self.url)!r}, key={self.key!r})"
 
 
 def endpoint_from_environment(environment: Mapping[str, str] | None = None) -> Endpoint:

@@ -14,6 +14,7 @@ import uuid
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -132,7 +133,7 @@ async def open_workers(
         try:
             await client.register_plugin(plugin, name=host)
         except Exception as error:
-            error.add_note(f"raised in a worker that was to build {make_pipeline!r}")
+            error.add_note(f"raised in a worker that was to build {_name_of(make_pipeline)}")
             raise
         threads = await client.scheduler.ncores()
         yield DaskWorkers(client, host, len(threads), sum(threads.values()))
@@ -150,9 +151,16 @@ def _require_sendable(make_pipeline: Any) -> None:
         packed_queries([make_pipeline])
     except Exception as error:
         raise TypeError(
-            f"make_pipeline={make_pipeline!r} cannot be sent to a worker ({error}): build clients, "
-            "locks and connections inside it, and give it addresses and numbers"
+            f"make_pipeline={_name_of(make_pipeline)} cannot be sent to a worker ({error}): build "
+            "clients, locks and connections inside it, and give it addresses and numbers"
         ) from error
+
+
+def _name_of(make_pipeline: Any) -> str:
+    """Return what it is called, without its arguments: addresses among them may hold passwords."""
+    if isinstance(make_pipeline, partial):
+        return f"partial({_name_of(make_pipeline.func)}, ...)"
+    return str(getattr(make_pipeline, "__qualname__", type(make_pipeline).__qualname__))
 
 
 def _reason(error: Exception) -> Exception:

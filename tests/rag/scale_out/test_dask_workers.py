@@ -1,7 +1,9 @@
 """The parts of `Workers`, each without processes: the host of a pipeline, and the way to it."""
 
 import asyncio
+import functools
 import pickle
+import threading
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ from course_lib.rag.scale_out.chunk import QueryChunk, RemoteError, cut
 from course_lib.rag.scale_out.dask_workers import (
     DaskWorkers,
     PipelineHost,
+    _require_sendable,
     opened_answer,
     opened_queries,
     packed_answer,
@@ -266,3 +269,13 @@ def test_what_must_end_does_so_before_a_cancellation_goes_on():
     run = simulate(main)
     assert run.value == (True, [True])
     assert run.seconds == 10
+
+
+def test_a_factory_is_named_without_its_arguments():
+    """Addresses among them may hold passwords."""
+    make = functools.partial(pipeline, "redis://:hush@127.0.0.1", threading.Lock())
+    with pytest.raises(
+        TypeError, match=r"make_pipeline=partial\(pipeline, ...\) cannot"
+    ) as refused:
+        _require_sendable(make)
+    assert "hush" not in str(refused.value)
