@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from course_lib.async_batch import ServiceClient
-from course_lib.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
-
     from pydantic import SecretStr
 
 __all__ = ["HIDDEN", "KeyedClient", "without_key"]
@@ -36,31 +32,14 @@ class KeyedClient(ServiceClient):
     ) -> None:
         super().__init__(url, max_connections=max_connections, timeout=timeout)
         self._key = key
+        if key is not None:
+            self._secrets = (*self._secrets, key.get_secret_value())
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         if self._key is not None and self._session is not None:
             self._session.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         return self
-
-    async def stream_chat(self, *args: Any, **options: Any) -> AsyncGenerator[str, None]:
-        """Yield the answer to a prompt piece by piece; see `ServiceClient.stream_chat`."""
-        with self._discreet():
-            async with aclosing(super().stream_chat(*args, **options)) as texts:
-                async for text in texts:
-                    yield text
-
-    async def _answer(self, method: str, path: str, **options: Any) -> Any:
-        with self._discreet():
-            return await super()._answer(method, path, **options)
-
-    @contextmanager
-    def _discreet(self) -> Iterator[None]:
-        try:
-            yield
-        except ServiceError as error:
-            error.args = tuple(without_key(str(each), self._key) for each in error.args)
-            raise
 
 
 def without_key(text: str, key: SecretStr | None) -> str:
