@@ -8,12 +8,18 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["LOOPBACK", "OPENLY", "main"]
+if TYPE_CHECKING:
+    from course_lib.room.server import Room
+
+__all__ = ["main"]
 
 LOOPBACK: Final = "127.0.0.1"
 PORT: Final = 8900
+_UNREACHABLE: Final = frozenset({LOOPBACK, "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104
+"""Hosts by which no other machine reaches this one."""
+
 OPENLY: Final = (
     "This is plain HTTP: whoever shares this network can read what is sent (names, results), and\n"
     "could take a seat's token. Nothing secret belongs in it. Ctrl-C ends the room;\n"
@@ -64,17 +70,17 @@ def main(arguments: list[str]) -> int:
 
     from course_lib.room.running import serve  # noqa: PLC0415
 
+    hosts = hosts_of(options.listen, options.host)
+    room = serve(
+        options.listen,
+        options.port,
+        hosts,
+        file=None if options.rehearse else options.file,
+        rehearse=options.rehearse,
+        started=lambda room, port: _introduce(room, port, options.listen, hosts),
+    )
     try:
-        asyncio.run(
-            serve(
-                options.listen,
-                options.port,
-                hosts_of(options.listen, options.host),
-                file=None if options.rehearse else options.file,
-                rehearse=options.rehearse,
-                say=_say,
-            )
-        )
+        asyncio.run(room)
     except KeyboardInterrupt:
         return 0
     return 0
@@ -107,11 +113,27 @@ def own_addresses() -> set[str]:
     return {each.address.partition("%")[0] for each in found if each.family in families}
 
 
+def _introduce(room: Room, port: int, listen: str, hosts: set[str]) -> None:
+    """Say where the board is, how learners join, and who else can read it."""
+    private = listen == LOOPBACK
+    local = LOOPBACK if private or ipaddress.ip_address(listen).is_unspecified else listen
+    _say(
+        f"Board (for you alone, it holds your key): http://{_in_url(local)}:{port}/board#{room.key}"
+    )
+    for host in [LOOPBACK] if private else sorted(hosts - _UNREACHABLE):
+        _say(f'Learners: lab.join("http://{_in_url(host)}:{port}", "{room.code}", name="…")')
+    _say("It listens on this machine only; --listen ADDRESS opens it." if private else OPENLY)
+
+
 def _forget(file: Path) -> int:
     from course_lib.room.store import forget  # noqa: PLC0415
 
     _say(f"Deleted {file}." if forget(file) else f"There is no {file}: nothing was kept.")
     return 0
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _say(text: str) -> None:
