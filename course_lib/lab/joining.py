@@ -70,7 +70,7 @@ def join(url: str, code: str, *, name: str) -> str:
     _keep(seat)
     _joined = _Joined(seat, time.monotonic())
     _say(
-        f"Joined {seat.url} as {name}, seat {seat.number}. Sent from now on, for each check: the "
+        f"Joined the room as {name}, seat {seat.number}. Sent from now on, for each check: the "
         "exercise, passed or the name of the diagnosis, attempts, hints, minutes. Never your code, "
         "and nothing from any other call. lab.leave() ends it."
     )
@@ -125,7 +125,7 @@ def share(number: str, *, passed: bool, diagnosis: str, attempts: int, hints: in
     _complain(here)
     result = "passed" if passed else f"not yet ({diagnosis or 'no diagnosis'})"
     _say(
-        f"To the room: {number}, {result}, {attempts} attempts, {hints} hints, {minutes:.0f} minutes."
+        f"To the room: {number}, {result}, attempts {attempts}, hints {hints}, minutes {minutes:.0f}."
     )
     here.waiting[number] = {
         "exercise": number, "passed": passed, "diagnosis": diagnosis, "attempts": attempts,

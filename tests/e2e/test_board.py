@@ -76,7 +76,7 @@ def test_the_board_survives_a_reload_and_a_killed_room(page, tmp_path):
             page.wait_for_selector("tr.up", timeout=PATIENCE)
             assert page.inner_text("tr.up th") == "✋ <b>Ada</b>"
             page.fill("#minutes", "10")
-            page.click("text=Start")
+            page.click("#clock button:first-of-type")
             page.wait_for_function(
                 "() => /1.1 (10:00|9:)/.test(document.querySelector('#timer').textContent)",
                 timeout=PATIENCE,
