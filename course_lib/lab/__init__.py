@@ -20,6 +20,7 @@ from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.progress import note_cells, progress
 from course_lib.lab.progress_line import read_line as read_line
+from course_lib.lab.projector import projector
 from course_lib.lab.simulation import Deadlock, Livelock, Simulation, simulate
 from course_lib.lab.virtual_provider import VirtualProvider
 from course_lib.privacy import keep_private
@@ -54,6 +55,7 @@ __all__ = [
     "predict",
     "predictions",
     "progress",
+    "projector",
     "questions",
     "run_child",
     "simulate",
