@@ -16,6 +16,7 @@ from course_lib.lab.experiment import Measured, measure
 from course_lib.lab.hygiene import HygieneError, hygiene, watch
 from course_lib.lab.interrupts import wake_on_interrupt
 from course_lib.lab.joining import hand, join, leave
+from course_lib.lab.live import live
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.progress import note_cells, progress
@@ -50,6 +51,7 @@ __all__ = [
     "hygiene",
     "join",
     "leave",
+    "live",
     "measure",
     "plots",
     "predict",

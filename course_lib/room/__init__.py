@@ -10,5 +10,6 @@ started, and nothing of it is loaded before. docs/instructor/security.md says wh
 from course_lib.room.client import RoomError as RoomError
 from course_lib.room.client import Seat as Seat
 from course_lib.room.command import main as main
+from course_lib.room.live import LivePage as LivePage
 
 __all__: list[str] = []
