@@ -31,9 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     lab.add_argument("notebook", nargs="?", default=FIRST, help=f"such as {FIRST} (the default)")
     commands.add_parser("reset", help="begin anew: put my/ aside and copy the notebooks again")
+    commands.add_parser("room", help="for a workshop: a board for the room", add_help=False)
     options, flags = parser.parse_known_args(arguments)
     if options.command == "lab":
         return _or_complain(lambda: _open_lab(options.notebook, flags))
+    if options.command == "room":
+        return _or_complain(lambda: _run_room(flags))
     if flags:
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
     if options.command == "reset":
@@ -57,6 +60,12 @@ def _open_lab(notebook: str, flags: list[str]) -> int:
         return subprocess.run([*command, *flags, copy], check=False).returncode  # noqa: S603
     except KeyboardInterrupt:  # JupyterLab has had it, too, and has said goodbye
         return 0
+
+
+def _run_room(flags: list[str]) -> int:
+    from course_lib.room import main as run  # noqa: PLC0415 - nothing of it loads unless asked for
+
+    return run(flags)
 
 
 def _reset() -> int:

@@ -15,9 +15,13 @@ from course_lib.lab.exercises import exercise
 from course_lib.lab.experiment import Measured, measure
 from course_lib.lab.hygiene import HygieneError, hygiene, watch
 from course_lib.lab.interrupts import wake_on_interrupt
+from course_lib.lab.joining import hand, join, leave
+from course_lib.lab.live import live
 from course_lib.lab.material import default_executor, default_threads, questions
 from course_lib.lab.prediction import Prediction, predict, predictions
 from course_lib.lab.progress import note_cells, progress
+from course_lib.lab.progress_line import read_line as read_line
+from course_lib.lab.projector import projector
 from course_lib.lab.simulation import Deadlock, Livelock, Simulation, simulate
 from course_lib.lab.virtual_provider import VirtualProvider
 from course_lib.privacy import keep_private
@@ -43,12 +47,17 @@ __all__ = [
     "default_executor",
     "default_threads",
     "exercise",
+    "hand",
     "hygiene",
+    "join",
+    "leave",
+    "live",
     "measure",
     "plots",
     "predict",
     "predictions",
     "progress",
+    "projector",
     "questions",
     "run_child",
     "simulate",

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from course_lib.lab.progress_line import progress_line
 from course_lib.table import Table
 from course_lib.working_copy import FOLDER, RECORD, is_copy, stem_of
 
@@ -26,13 +27,18 @@ LONGEST_PAUSE: Final = 600.0
 """Seconds between two cells from which on somebody has been away."""
 
 _last_cell: float | None = None
+_tried: dict[str, dict[str, int]] = {}
+"""Attempts and hints of this kernel, by exercise."""
 
 
-def progress(folder: Path | None = None) -> Table:
-    """Return what has been done in each of the notebooks, as a table.
+def progress(folder: Path | None = None, *, name: str = "") -> Table:
+    """Return what has been done in each of the notebooks, as a table; print it as one line, too.
+
+    The line can be pasted into a chat, and a workshop's board takes it from there.
 
     Args:
         folder: The learner's copies; by default where this notebook is, or else `my/` beside it.
+        name: The learner's, for the line.
 
     Raises:
         LookupError: There are no copies of a learner's.
@@ -43,25 +49,48 @@ def progress(folder: Path | None = None) -> Table:
             "progress is kept with your own copies of the notebooks: `make lab`, or "
             "`python -m course_lib lab`, makes them"
         )
+    copies = [path for path in sorted(folder.glob("[0-9]*.ipynb")) if is_copy(path)]
+    kept = [_read(_file(folder, path.stem))["exercises"] for path in copies]
+    done = {number: each for exercises in kept for number, each in exercises.items()}
+    print(progress_line(done, name))  # noqa: T201 - under the learner's cell
     return Table(
         ["notebook", "exercises", "attempts", "hints", "predictions", "minutes"],
-        [_row(path, folder) for path in sorted(folder.glob("[0-9]*.ipynb")) if is_copy(path)],
+        [_row(path, folder) for path in copies],
     )
 
 
-def note_check(number: str, *, attempted: bool, passed: bool) -> None:
-    """Keep the result of a check; a stub is no attempt, and what was solved stays solved."""
+def note_check(
+    number: str, *, attempted: bool, passed: bool, diagnosis: str = ""
+) -> dict[str, int]:
+    """Keep the result of a check; a stub is no attempt, and what was solved stays solved.
+
+    Args:
+        number: The exercise's.
+        attempted: Whether there was something to check.
+        passed: Whether it is solved.
+        diagnosis: The diagnosis' short name.
+
+    Returns:
+        The exercise's `attempts` and `hints` so far: in this kernel where no more is kept.
+    """
+    tried = _tried.setdefault(number, {"attempts": 0, "hints": 0})
+    tried["attempts"] += attempted
+    counts = dict(tried)
 
     def change(kept: dict[str, Any]) -> None:
         exercise = kept["exercises"].setdefault(number, {"attempts": 0, "hints": 0})
         exercise["attempts"] += attempted
         exercise["passed"] = exercise.get("passed", False) or passed
+        exercise["diagnosis"] = "" if passed else diagnosis or exercise.get("diagnosis", "")
+        counts.update({name: exercise[name] for name in counts})
 
     _change(change)
+    return counts
 
 
 def note_hint(number: str) -> None:
     """Keep that a hint was asked for."""
+    _tried.setdefault(number, {"attempts": 0, "hints": 0})["hints"] += 1
 
     def change(kept: dict[str, Any]) -> None:
         exercise = kept["exercises"].setdefault(number, {"attempts": 0, "hints": 0})

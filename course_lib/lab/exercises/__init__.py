@@ -7,6 +7,7 @@ possible, so that the score card is exact and the same on every machine.
 
 from course_lib.lab.exercises import async_batch, batching, caching, monitoring, rag, rate_limiting
 from course_lib.lab.exercises.card import ScoreCard
+from course_lib.lab.exercises.card import named as named
 from course_lib.lab.exercises.engine import Exercise, Hint
 from course_lib.lab.exercises.solution import Solution
 

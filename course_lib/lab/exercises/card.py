@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
-__all__ = ["Grading", "Line", "ScoreCard", "Verdict"]
+__all__ = ["Grading", "Line", "ScoreCard", "Verdict", "named"]
 
 Verdict = Literal["passed", "not yet", "not attempted yet"]
 
@@ -15,6 +15,9 @@ COLOURS: dict[Verdict, str] = {
     "not yet": "#D55E00",
     "not attempted yet": "#555555",
 }
+LONGEST_NAME = 60
+"""Characters of a diagnosis' name."""
+
 MARKS: dict[Verdict, str] = {"passed": "✔", "not yet": "✘", "not attempted yet": "…"}
 
 
@@ -44,12 +47,15 @@ class ScoreCard:
         verdict: "passed", "not yet" or "not attempted yet".
         lines: What was observed.
         diagnosis: The first mistake, named, with a way on; "" if there is none.
+        name: The diagnosis' short name, such as "peak-in-flight": words of the grader, never of
+            the learner's code, which a diagnosis may quote.
     """
 
     title: str
     verdict: Verdict
     lines: Sequence[Line] = ()
     diagnosis: str = ""
+    name: str = ""
 
     @property
     def passed(self) -> bool:
@@ -86,21 +92,29 @@ class Grading:
     Attributes:
         lines: Observations so far.
         diagnosis: The first mistake so far.
+        name: What was looked at when it was found.
     """
 
     lines: list[Line] = field(default_factory=list)
     diagnosis: str = ""
+    name: str = ""
 
     def observe(self, what: str, got: object, wanted: object, good: bool, mistake: str) -> None:  # noqa: FBT001
         """Add a line; if it is not good and the first of its kind, `mistake` is the diagnosis."""
         self.lines.append(Line(what, str(got), str(wanted), good))
         if not good and not self.diagnosis:
-            self.diagnosis = mistake
+            self.diagnosis, self.name = mistake, named(what)
 
     def card(self, title: str) -> ScoreCard:
         """Return the finished card."""
         good = all(line.good for line in self.lines)
-        return ScoreCard(title, "passed" if good else "not yet", tuple(self.lines), self.diagnosis)
+        verdict: Verdict = "passed" if good else "not yet"
+        return ScoreCard(title, verdict, tuple(self.lines), self.diagnosis, self.name)
+
+
+def named(text: str) -> str:
+    """Return the short name of what a grader looks at: lower case, digits, dashes."""
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].strip("-")
 
 
 def _html(text: str) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.lab.exercises.card import Grading, ScoreCard
+from course_lib.lab.exercises.card import Grading, ScoreCard, named
 from course_lib.lab.exercises.solution import Solution, solution_of
 from course_lib.lab.hygiene import expected
+from course_lib.lab.joining import share
 from course_lib.lab.progress import note_check, note_hint
 from course_lib.lab.simulation import SimulationError
 
@@ -74,27 +75,32 @@ class Exercise:
             function: The function asked for, not its result.
         """
         card = await self._checked(function)
-        note_check(self.id, attempted=card.verdict != "not attempted yet", passed=card.passed)
+        if card.verdict == "not attempted yet":
+            note_check(self.id, attempted=False, passed=False)
+        else:
+            kept = note_check(self.id, attempted=True, passed=card.passed, diagnosis=card.name)
+            share(self.id, passed=card.passed, diagnosis=card.name, **kept)
         return card
 
     async def _checked(self, function: Callable[..., Any]) -> ScoreCard:
         title = f"Exercise {self.id} · {self.title}"
         misuse = self._misuse(function)
         if misuse:
-            return ScoreCard(title, "not yet", diagnosis=misuse)
+            return ScoreCard(title, "not yet", diagnosis=misuse, name="not-called-as-asked")
         try:
             with expected(*LEARNERS_LEAKS), warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # "never awaited": the card says it
                 grading = await self.grade(function)
         except SimulationError as error:
-            return ScoreCard(title, "not yet", diagnosis=str(error))
+            return ScoreCard(title, "not yet", diagnosis=str(error), name=_name_of(error))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if _cancelled_from_outside(error):
                 raise
             cause = cause_of(error)
             if isinstance(cause, NotImplementedError):
                 return ScoreCard(title, "not attempted yet", diagnosis="write it, then check again")
-            return ScoreCard(title, "not yet", diagnosis=_raised(function, cause))
+            said = _raised(function, cause)
+            return ScoreCard(title, "not yet", diagnosis=said, name=_name_of(cause))
         return grading.card(title)
 
     def hint(self) -> Hint:
@@ -144,6 +150,16 @@ def cause_of(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _name_of(error: BaseException) -> str:
+    """Return the name of the diagnosis that something was raised.
+
+    A class of Python's or of this package is named; one of the learner's own is part of their code.
+    """
+    kind = type(error)
+    known = kind.__module__.partition(".")[0] in {"builtins", "asyncio", "course_lib"}
+    return named(f"raised {kind.__name__}" if known else "raised an error")
 
 
 def _raised(function: Callable[..., Any], error: BaseException) -> str:

@@ -8,6 +8,7 @@ from course_lib.lab.plots.lanes import lanes
 from course_lib.lab.plots.magnitudes import magnitudes
 from course_lib.lab.plots.over_time import over_time
 from course_lib.lab.plots.picture import Picture, draw
+from course_lib.lab.plots.picture import project as project
 from course_lib.lab.plots.stages import stages
 from course_lib.lab.plots.timeline import timeline
 

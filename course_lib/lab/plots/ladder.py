@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,9 +11,9 @@ from course_lib.lab.plots.picture import (
     GREEN,
     GREY,
     ORANGE,
-    STYLE,
     Picture,
     beside,
+    in_style,
     name_rows,
 )
 
@@ -51,7 +50,7 @@ def ladder(rungs: Mapping[str, Rung]) -> Picture:
     first, *_, last = [*rungs, *rungs]
     gain = rungs[last].throughput / rungs[first].throughput
     said = f"{last}: {gain:.0f}x the throughput of {first}"
-    with style.context(STYLE):
+    with in_style():
         figure = Figure(figsize=(8.0, 1.8 + 0.45 * len(rungs)))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         _throughputs(left, rungs)

@@ -2,18 +2,48 @@
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "RED", "Picture", "beside", "draw", "name_rows"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
+    "Picture",
+    "beside",
+    "draw",
+    "in_style",
+    "name_rows",
+    "project",
+]
 
 STYLE = str(resources.files("course_lib.lab.plots") / "course.mplstyle")
 
+BEAMER = {"figure.dpi": 136, "savefig.dpi": 136, "lines.linewidth": 2.5}
+"""On top of the style: the same layout, larger as a whole, with lines that carry across a room."""
+
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#555555"
 """The style's colours by name: blue and orange to compare, green for good, red for bad."""
+
+_projected = False
+
+
+def project(*, on: bool) -> None:
+    """Draw what is drawn from now on for a beamer, or no more."""
+    global _projected  # noqa: PLW0603 - one beamer a kernel
+    _projected = on
+
+
+def in_style() -> AbstractContextManager[None]:
+    """Draw in the course's style for the length of a `with` block."""
+    chosen: AbstractContextManager[None] = style.context([STYLE, BEAMER] if _projected else STYLE)
+    return chosen
 
 
 class Picture:
@@ -56,7 +86,7 @@ def draw(paint: Callable[[Axes], str], *, size: tuple[float, float] | None = Non
         paint: Draws on the axes it is given and returns the text alternative.
         size: Width and height in inches; by default the style's.
     """
-    with style.context(STYLE):
+    with in_style():
         figure = Figure(figsize=size)
         alt = paint(figure.subplots())
         return Picture(figure, alt)

@@ -1,0 +1,78 @@
+"""A learner joins a room from a notebook in JupyterLab, fails, passes, raises a hand and leaves."""
+
+import json
+import os
+import urllib.request
+
+import pytest
+from nbtools.browser import chromium, running_lab
+from room.room_support import running_room
+
+pytestmark = pytest.mark.e2e
+CELLS = """
+import asyncio
+from course_lib import lab
+---
+lab.join("{url}", "{code}", name="Ada")
+---
+async def fetch(search, queries):
+    return [await search(query) for query in queries]
+
+await lab.exercise("1.1").check(fetch)
+---
+async def fetch(search, queries):
+    return await asyncio.gather(*(search(query) for query in queries))
+
+await lab.exercise("1.1").check(fetch)
+---
+lab.hand()
+---
+import time
+from course_lib.lab import joining
+while joining._joined.waiting:
+    time.sleep(0.01)
+---
+{end}
+---
+lab.hygiene()
+"""
+
+
+@pytest.fixture(scope="module")
+def lab():
+    if not chromium() and os.environ.get("CI") != "true":
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with running_lab() as running:
+        yield running
+
+
+def notebook(source):
+    """A notebook of code cells."""
+    cells = [
+        {"id": f"c{k}", "cell_type": "code", "metadata": {}, "source": cell.strip(), "outputs": [],
+         "execution_count": None}
+        for k, cell in enumerate(source.split("---"))
+    ]  # fmt: skip
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": cells}
+
+
+@pytest.mark.parametrize("end", ["pass", "lab.leave()"])
+def test_what_a_learner_does_is_on_the_board(lab, tmp_path, end):
+    """And what was sent stands under each cell; the notebook leaves nothing running."""
+    with running_room(tmp_path / "room.sqlite") as room:
+        source = CELLS.replace("{url}", room.url).replace("{code}", room.code)
+        body = json.dumps({"type": "notebook", "content": notebook(source.replace("{end}", end))})
+        address = f"{lab.url}/api/contents/room.ipynb"
+        request = urllib.request.Request(address, body.encode(), method="PUT")  # noqa: S310 - own server
+        urllib.request.urlopen(request, timeout=60).close()  # noqa: S310 - own server
+        with lab.open("room.ipynb") as opened:
+            assert opened.run_all()["errors"] == []
+            text = opened.page.inner_text(".jp-Notebook")
+        [seat] = room.watched()["seats"]
+    assert "To the room: 1.1, not yet (peak-in-flight), attempts 1, hints 0, minutes 0." in text
+    assert "To the room: 1.1, passed, attempts 2, hints 0, minutes 0." in text
+    assert seat["done"]["1.1"]["passed"]
+    assert (seat["here"], seat["hand"] is not None) == (
+        (True, True) if end == "pass" else (False, False)
+    )
