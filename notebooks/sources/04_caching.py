@@ -340,7 +340,13 @@ except TypeError as error:
 # %% [markdown]
 # ### Exercise 4.1: a key that holds everywhere
 #
-# Write `make_key(name, arguments)`: a text, from the name of a function and a dict of its arguments. Equal arguments have equal keys, whatever their order, in every process; different ones have different keys (`1`, `"1"` and `True` are three questions). What cannot be written down raises a `TypeError`. About 2 lines, with the import that you need.
+# Write `make_key(name, arguments)`: a text, from the name of a function and a dict of its arguments, which stays as it is.
+#
+# - Equal arguments have equal keys: whatever their order, at every depth, in every process.
+# - Different questions have different keys: another function, an argument of another name (one may be called `name`), another value, be it long, empty or `None`, in whatever alphabet. `1`, `"1"` and `True` are three questions, and the order of a list counts.
+# - What cannot be written down (an object, a set) raises a `TypeError`, and is not left out.
+#
+# About 2 lines, with the import that you need.
 
 
 # %% tags=["exercise"] exercise="4.1"
