@@ -585,7 +585,14 @@ unanswered.reveal(inline)
 #
 # ### Exercise 4.3: one computation, whoever leaves
 #
-# Write `run(key, compute)`: of all who ask for a key at once, one computation; it goes on when any of them is cancelled, also the first; its value or its error reaches everybody who waits; and when it has ended, the next call computes anew. About 5 lines.
+# Write `run(key, compute)`:
+#
+# - of all who ask for a key at once, one computation, though each brings a `compute` of its own; two instances share nothing;
+# - it goes on when any of them is cancelled, also the first: who is cancelled ends at once, and who comes after that waits for it like the others;
+# - its value (an empty one, too) or its error reaches everybody who waits;
+# - when it has ended, the next call computes anew.
+#
+# About 5 lines.
 
 
 # %% tags=["exercise"] exercise="4.3"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 
 
 def now():
@@ -158,6 +159,115 @@ def key_not_returned(name, arguments):
     json.dumps([name, arguments], sort_keys=True)
 
 
+# 4.3 -------------------------------------------------------------------------------------------
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    def forget(self, key, task):
+        if self.flights.get(key) is task:
+            del self.flights[key]
+
+    def begin(self, key, compute):
+        task = self.flights[key] = asyncio.ensure_future(compute())
+        task.add_done_callback(partial(self.forget, key))
+        return task
+
+    async def run(self, key, compute):
+        task = self.flights.get(key) or self.begin(key, compute)
+        return await asyncio.shield(task)
+
+
+class WaiterTakesTheFlightAway(SingleFlight):
+    async def run(self, key, compute):
+        if key not in self.flights:
+            self.flights[key] = asyncio.create_task(compute())
+        try:
+            return await asyncio.shield(self.flights[key])
+        finally:
+            self.flights.pop(key, None)
+
+
+class LeaverTakesTheFlightAway(SingleFlight):
+    async def run(self, key, compute):
+        try:
+            return await super().run(key, compute)
+        except asyncio.CancelledError:
+            self.flights.pop(key, None)
+            raise
+
+
+class LateWaitersTakeTheNextAway(SingleFlight):
+    async def run(self, key, compute):
+        task = self.flights.get(key) or self.begin(key, compute)
+        value = await asyncio.shield(task)
+        self.flights.pop(key, None)
+        return value
+
+
+class SharedFlights(SingleFlight):
+    flights = {}  # noqa: RUF012 - the mistake
+
+    def __init__(self):
+        """Forget nothing."""
+
+
+class KeyWithCompute(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run((key, id(compute)), compute)
+
+
+class ByCompute(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run(compute, compute)
+
+
+class OnlyTheFirstMayLeave(SingleFlight):
+    async def run(self, key, compute):
+        first = key not in self.flights
+        task = self.flights.get(key) or self.begin(key, compute)
+        return await (asyncio.shield(task) if first else task)
+
+
+class EmptyIsNoValue(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run(key, compute) or await compute()
+
+
+class EmptyBecomesNone(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run(key, compute) or None
+
+
+class FollowersComputeAfterAnError(SingleFlight):
+    async def run(self, key, compute):
+        if key not in self.flights:
+            return await super().run(key, compute)
+        try:
+            return await super().run(key, compute)
+        except Exception:  # noqa: BLE001 - the mistake
+            return await compute()
+
+
+class ErrorAsAValue(SingleFlight):
+    async def run(self, key, compute):
+        try:
+            return await super().run(key, compute)
+        except Exception as error:  # noqa: BLE001 - the mistake
+            return error
+
+
+class NewcomersWaitForEver(SingleFlight):
+    async def run(self, key, compute):
+        try:
+            return await super().run(key, compute)
+        except asyncio.CancelledError:
+            self.flights[key] = asyncio.get_running_loop().create_future()
+            raise
+
+
 WRONG = {
     "4.1": {
         none_for_a_type_error: "None in place of a TypeError",
@@ -185,5 +295,19 @@ WRONG = {
         flat_lists: "lists within it",
         each_once: "what is in it twice",
         key_not_returned: "it returns None",
+    },
+    "4.3": {
+        WaiterTakesTheFlightAway: "who leaves takes the key away",
+        LeaverTakesTheFlightAway: "who leaves takes the key away",
+        LateWaitersTakeTheNextAway: "takes away its own only",
+        SharedFlights: "two instances share",
+        KeyWithCompute: "share by `key` alone",
+        ByCompute: "share by `key` alone",
+        OnlyTheFirstMayLeave: "behind `asyncio.shield`",
+        EmptyIsNoValue: "an empty value is a value",
+        EmptyBecomesNone: "also when it is empty",
+        FollowersComputeAfterAnError: "nobody of them computes again",
+        ErrorAsAValue: "an error belongs to everybody",
+        NewcomersWaitForEver: "waits for what is under way",
     },
 }
