@@ -340,7 +340,13 @@ except TypeError as error:
 # %% [markdown]
 # ### Exercise 4.1: a key that holds everywhere
 #
-# Write `make_key(name, arguments)`: a text, from the name of a function and a dict of its arguments. Equal arguments have equal keys, whatever their order, in every process; different ones have different keys (`1`, `"1"` and `True` are three questions). What cannot be written down raises a `TypeError`. About 2 lines, with the import that you need.
+# Write `make_key(name, arguments)`: a text, from the name of a function and a dict of its arguments, which stays as it is.
+#
+# - Equal arguments have equal keys: whatever their order, at every depth, in every process.
+# - Different questions have different keys: another function, an argument of another name (one may be called `name`), another value, be it long, empty or `None`, in whatever alphabet. `1`, `"1"` and `True` are three questions, and the order of a list counts.
+# - What cannot be written down (an object, a set) raises a `TypeError`, and is not left out.
+#
+# About 2 lines, with the import that you need.
 
 
 # %% tags=["exercise"] exercise="4.1"
@@ -579,7 +585,14 @@ unanswered.reveal(inline)
 #
 # ### Exercise 4.3: one computation, whoever leaves
 #
-# Write `run(key, compute)`: of all who ask for a key at once, one computation; it goes on when any of them is cancelled, also the first; its value or its error reaches everybody who waits; and when it has ended, the next call computes anew. About 5 lines.
+# Write `run(key, compute)`:
+#
+# - of all who ask for a key at once, one computation, though each brings a `compute` of its own; two instances share nothing;
+# - it goes on when any of them is cancelled, also the first: who is cancelled ends at once, and who comes after that waits for it like the others;
+# - its value (an empty one, too) or its error reaches everybody who waits;
+# - when it has ended, the next call computes anew.
+#
+# About 5 lines.
 
 
 # %% tags=["exercise"] exercise="4.3"

@@ -1,0 +1,286 @@
+"""Notebooks 4 to 6: right answers, which differ in how they are built."""
+
+import asyncio
+import hashlib
+import json
+from base64 import urlsafe_b64encode
+from collections import Counter
+from functools import partial
+from urllib.parse import urlencode
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+# 4.1 -------------------------------------------------------------------------------------------
+
+
+def pair_as_json(name, arguments):
+    return json.dumps([name, arguments], sort_keys=True)
+
+
+def dict_of_both(name, arguments):
+    return json.dumps({"name": name, "arguments": arguments}, sort_keys=True)
+
+
+def compact_and_not_escaped(name, arguments):
+    text = json.dumps(arguments, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return name + "\0" + text
+
+
+def blake(name, arguments):
+    digest = hashlib.blake2b(name.encode(), digest_size=16)
+    digest.update(b"\0")
+    digest.update(json.dumps(arguments, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+encode = partial(json.JSONEncoder(sort_keys=True, check_circular=False).encode)
+
+
+def by_an_encoder(name, arguments):
+    return urlsafe_b64encode(encode((name, arguments)).encode()).decode()
+
+
+def as_a_query(name, arguments):
+    pairs = sorted((each, json.dumps(arguments[each], sort_keys=True)) for each in arguments)
+    return f"{name}?{urlencode(pairs)}"
+
+
+def written(value):
+    match value:
+        case dict():
+            return (
+                "{" + ",".join(f"{each!r}:{written(value[each])}" for each in sorted(value)) + "}"
+            )
+        case list():
+            return "[" + ",".join(map(written, value)) + "]"
+        case None | bool() | int() | float() | str():
+            return repr(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} cannot be written down")
+
+
+def by_recursion(name, arguments):
+    return f"{name}({written(arguments)})"
+
+
+class Keys:
+    """A callable that checks first, and writes afterwards."""
+
+    def __call__(self, name, arguments):
+        self.refuse(arguments)
+        return f"{name} {json.dumps(arguments, sort_keys=True)}"
+
+    def refuse(self, value):
+        if isinstance(value, dict):
+            for each, item in value.items():
+                if not isinstance(each, str):
+                    raise TypeError(each)
+                self.refuse(item)
+        elif isinstance(value, list):
+            for item in value:
+                self.refuse(item)
+        elif value is not None and not isinstance(value, str | int | float):
+            raise TypeError(value)
+
+
+def checks_and_writes(name, arguments):
+    return Keys()(name, arguments)
+
+
+# 4.3 -------------------------------------------------------------------------------------------
+
+
+class ForgottenByItself:
+    """The task takes itself away, in a coroutine round the computation."""
+
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, compute):
+        async def flight():
+            try:
+                return await compute()
+            finally:
+                del self.flights[key]
+
+        if key not in self.flights:
+            self.flights[key] = asyncio.create_task(flight())
+        return await asyncio.shield(self.flights[key])
+
+
+class FutureForEachCaller:
+    """Nobody waits for the task: it tells the callers, each by a future of its own."""
+
+    def __init__(self):
+        self.waiters, self.tasks = {}, set()
+
+    async def work(self, key, compute):
+        try:
+            value, error = await compute(), None
+        except Exception as raised:  # noqa: BLE001 - told to those who wait
+            value, error = None, raised
+        for waiter in self.waiters.pop(key):
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(value)
+            else:
+                waiter.set_exception(error)
+
+    async def run(self, key, compute):
+        first = key not in self.waiters
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.setdefault(key, []).append(waiter)
+        if first:
+            task = asyncio.create_task(self.work(key, compute))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        return await waiter
+
+
+class WaitsForASet:
+    """`asyncio.wait` leaves what it waits for alone, without a shield."""
+
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, compute):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.ensure_future(compute())
+            task.add_done_callback(lambda _: self.flights.pop(key, None))
+        await asyncio.wait([task])
+        return task.result()
+
+
+class EventAndBox:
+    """Who waits, waits for an event, and looks into the box afterwards."""
+
+    def __init__(self):
+        self.boxes, self.tasks = {}, set()
+
+    async def fill(self, key, compute, box):
+        try:
+            box["value"] = await compute()
+        except Exception as error:  # noqa: BLE001 - raised by those who wait
+            box["error"] = error
+        finally:
+            del self.boxes[key]
+            box["done"].set()
+
+    async def run(self, key, compute):
+        if (box := self.boxes.get(key)) is None:
+            box = self.boxes[key] = {"done": asyncio.Event()}
+            task = asyncio.create_task(self.fill(key, compute, box))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        await box["done"].wait()
+        if "error" in box:
+            raise box["error"]
+        return box["value"]
+
+
+class ConditionAndBox(EventAndBox):
+    """A condition in place of the event."""
+
+    async def fill(self, key, compute, box):
+        try:
+            box["value"] = await compute()
+        except Exception as error:  # noqa: BLE001 - raised by those who wait
+            box["error"] = error
+        async with box["done"]:
+            self.boxes.pop(key)
+            box["ready"] = True
+            box["done"].notify_all()
+
+    async def run(self, key, compute):
+        if (box := self.boxes.get(key)) is None:
+            box = self.boxes[key] = {"done": asyncio.Condition(), "ready": False}
+            self.tasks.add(asyncio.ensure_future(self.fill(key, compute, box)))
+        async with box["done"]:
+            await box["done"].wait_for(lambda: box["ready"])
+        if "error" in box:
+            raise box["error"]
+        return box["value"]
+
+
+class DoneOnesAreReplaced:
+    """Nothing is taken away: what is done is replaced."""
+
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, compute):
+        task = self.flights.get(key)
+        if task is None or task.done():
+            task = self.flights[key] = asyncio.create_task(compute())
+        return await asyncio.shield(task)
+
+
+class LockedDict:
+    """A lock round the dict, which is not held while anything is computed."""
+
+    def __init__(self):
+        self.lock, self.flights = asyncio.Lock(), {}
+
+    async def run(self, key, compute):
+        async with self.lock:
+            if key not in self.flights:
+                self.flights[key] = asyncio.create_task(self.compute(key, compute))
+            task = self.flights[key]
+        return await asyncio.shield(task)
+
+    async def compute(self, key, compute):
+        try:
+            return await compute()
+        finally:
+            async with self.lock:
+                self.flights.pop(key)
+
+
+class CountedFlight:
+    """The last one who leaves stops the work."""
+
+    def __init__(self):
+        self.flights, self.callers = {}, Counter()
+
+    async def run(self, key, compute):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(compute())
+        self.callers[task] += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self.callers[task] -= 1
+            if task.done() or not self.callers[task]:
+                task.cancel()
+                if self.flights.get(key) is task:
+                    del self.flights[key]
+
+
+RIGHT = {
+    "4.1": (
+        pair_as_json,
+        dict_of_both,
+        compact_and_not_escaped,
+        blake,
+        by_an_encoder,
+        as_a_query,
+        by_recursion,
+        checks_and_writes,
+    ),
+    "4.3": (
+        ForgottenByItself,
+        FutureForEachCaller,
+        WaitsForASet,
+        EventAndBox,
+        ConditionAndBox,
+        DoneOnesAreReplaced,
+        LockedDict,
+        CountedFlight,
+    ),
+}

@@ -1,0 +1,313 @@
+"""Notebooks 4 to 6: wrong answers, each of which breaks one sentence, with what they are told."""
+
+import asyncio
+import json
+from functools import partial
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+# 4.1 -------------------------------------------------------------------------------------------
+
+
+def none_for_a_type_error(name, arguments):
+    try:
+        return f"{name}:{json.dumps(arguments, sort_keys=True)}"
+    except TypeError:
+        return None
+
+
+def another_error(name, arguments):
+    try:
+        return f"{name}:{json.dumps(arguments, sort_keys=True)}"
+    except TypeError as error:
+        raise ValueError("cannot be written") from error
+
+
+def class_name_for_an_object(name, arguments):
+    text = json.dumps(arguments, sort_keys=True, default=lambda value: type(value).__name__)
+    return f"{name}:{text}"
+
+
+def values_only(name, arguments):
+    return f"{name}:" + ",".join(
+        json.dumps(arguments[each], sort_keys=True) for each in sorted(arguments)
+    )
+
+
+def hides_the_function(name, arguments):
+    return json.dumps({"name": name, **arguments}, sort_keys=True)
+
+
+def hides_the_argument(name, arguments):
+    return json.dumps({**arguments, "fn": name}, sort_keys=True)
+
+
+def without_whitespace(name, arguments):
+    return f"{name}:{json.dumps(arguments, sort_keys=True)}".replace(" ", "")
+
+
+def in_lower_case(name, arguments):
+    return json.dumps([name, arguments], sort_keys=True).lower()
+
+
+def values_in_lower_case(name, arguments):
+    text = json.dumps({each: arguments[each] for each in arguments}, sort_keys=True)
+    return name + ":" + text.replace('"A', '"a')
+
+
+def ascii_only(name, arguments):
+    text = json.dumps(arguments, sort_keys=True, ensure_ascii=False)
+    return f"{name}:{text.encode('ascii', 'ignore').decode()}"
+
+
+def question_marks(name, arguments):
+    text = json.dumps(arguments, sort_keys=True, ensure_ascii=False)
+    return f"{name}:{text.encode('ascii', 'replace').decode()}"
+
+
+def cut_off(name, arguments):
+    return f"{name}:{json.dumps(arguments, sort_keys=True)}"[:200]
+
+
+def rounded(name, arguments):
+    tidy = {
+        each: float(value) if type(value) is int else value for each, value in arguments.items()
+    }
+    return json.dumps([name, tidy], sort_keys=True)
+
+
+def none_left_out(name, arguments):
+    given = {each: value for each, value in arguments.items() if value is not None}
+    return json.dumps([name, given], sort_keys=True)
+
+
+def skips_what_it_cannot_write(name, arguments):
+    return json.dumps([name, arguments], sort_keys=True, skipkeys=True)
+
+
+def a_set_as_a_list(name, arguments):
+    def listed(value):
+        if isinstance(value, set):
+            return list(value)
+        raise TypeError(value)
+
+    return json.dumps([name, arguments], sort_keys=True, default=listed)
+
+
+def a_set_as_a_sorted_list(name, arguments):
+    def listed(value):
+        if isinstance(value, set):
+            return sorted(value)
+        raise TypeError(value)
+
+    return json.dumps([name, arguments], sort_keys=True, default=listed)
+
+
+def changes_the_arguments(name, arguments):
+    arguments["__name__"] = name
+    return json.dumps(arguments, sort_keys=True)
+
+
+def takes_out_of_the_arguments(name, arguments):
+    q = arguments.pop("q", None)
+    return json.dumps([name, q, arguments], sort_keys=True)
+
+
+def with_an_address(name, arguments):
+    return f"{id(arguments)}:{json.dumps([name, arguments], sort_keys=True)}"
+
+
+_asked = []
+
+
+def with_a_counter(name, arguments):
+    _asked.append(name)
+    return f"{len(_asked)}:{json.dumps([name, arguments], sort_keys=True)}"
+
+
+def not_sorted_in_lists(name, arguments):
+    def tidy(value):
+        if isinstance(value, dict):
+            return {each: tidy(value[each]) for each in sorted(value)}
+        return value
+
+    return json.dumps([name, tidy(arguments)])
+
+
+def flat_lists(name, arguments):
+    def flat(value):
+        if isinstance(value, list):
+            return [item for each in value for item in (each if isinstance(each, list) else [each])]
+        return value
+
+    tidy = {each: flat(value) for each, value in arguments.items()}
+    return json.dumps([name, tidy], sort_keys=True)
+
+
+def each_once(name, arguments):
+    tidy = {
+        each: list(dict.fromkeys(map(str, value))) if isinstance(value, list) else value
+        for each, value in arguments.items()
+    }
+    return json.dumps([name, tidy], sort_keys=True)
+
+
+def key_not_returned(name, arguments):
+    json.dumps([name, arguments], sort_keys=True)
+
+
+# 4.3 -------------------------------------------------------------------------------------------
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    def forget(self, key, task):
+        if self.flights.get(key) is task:
+            del self.flights[key]
+
+    def begin(self, key, compute):
+        task = self.flights[key] = asyncio.ensure_future(compute())
+        task.add_done_callback(partial(self.forget, key))
+        return task
+
+    async def run(self, key, compute):
+        task = self.flights.get(key) or self.begin(key, compute)
+        return await asyncio.shield(task)
+
+
+class WaiterTakesTheFlightAway(SingleFlight):
+    async def run(self, key, compute):
+        if key not in self.flights:
+            self.flights[key] = asyncio.create_task(compute())
+        try:
+            return await asyncio.shield(self.flights[key])
+        finally:
+            self.flights.pop(key, None)
+
+
+class LeaverTakesTheFlightAway(SingleFlight):
+    async def run(self, key, compute):
+        try:
+            return await super().run(key, compute)
+        except asyncio.CancelledError:
+            self.flights.pop(key, None)
+            raise
+
+
+class LateWaitersTakeTheNextAway(SingleFlight):
+    async def run(self, key, compute):
+        task = self.flights.get(key) or self.begin(key, compute)
+        value = await asyncio.shield(task)
+        self.flights.pop(key, None)
+        return value
+
+
+class SharedFlights(SingleFlight):
+    flights = {}  # noqa: RUF012 - the mistake
+
+    def __init__(self):
+        """Forget nothing."""
+
+
+class KeyWithCompute(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run((key, id(compute)), compute)
+
+
+class ByCompute(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run(compute, compute)
+
+
+class OnlyTheFirstMayLeave(SingleFlight):
+    async def run(self, key, compute):
+        first = key not in self.flights
+        task = self.flights.get(key) or self.begin(key, compute)
+        return await (asyncio.shield(task) if first else task)
+
+
+class EmptyIsNoValue(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run(key, compute) or await compute()
+
+
+class EmptyBecomesNone(SingleFlight):
+    async def run(self, key, compute):
+        return await super().run(key, compute) or None
+
+
+class FollowersComputeAfterAnError(SingleFlight):
+    async def run(self, key, compute):
+        if key not in self.flights:
+            return await super().run(key, compute)
+        try:
+            return await super().run(key, compute)
+        except Exception:  # noqa: BLE001 - the mistake
+            return await compute()
+
+
+class ErrorAsAValue(SingleFlight):
+    async def run(self, key, compute):
+        try:
+            return await super().run(key, compute)
+        except Exception as error:  # noqa: BLE001 - the mistake
+            return error
+
+
+class NewcomersWaitForEver(SingleFlight):
+    async def run(self, key, compute):
+        try:
+            return await super().run(key, compute)
+        except asyncio.CancelledError:
+            self.flights[key] = asyncio.get_running_loop().create_future()
+            raise
+
+
+WRONG = {
+    "4.1": {
+        none_for_a_type_error: "None in place of a TypeError",
+        another_error: "ValueError in place of a TypeError",
+        class_name_for_an_object: "an object without a text of its own",
+        values_only: "by another name is another question",
+        hides_the_function: "hides the function",
+        hides_the_argument: "the function hides it",
+        without_whitespace: "differ in whitespace",
+        in_lower_case: "two functions share a key",
+        values_in_lower_case: "differ in whitespace, in case",
+        ascii_only: "not ASCII",
+        question_marks: "not ASCII",
+        cut_off: "what is cut off",
+        rounded: "rounded is missing",
+        none_left_out: "leave nothing out",
+        skips_what_it_cannot_write: "`skipkeys`",
+        a_set_as_a_list: "its order is by chance",
+        a_set_as_a_sorted_list: "a set got the key of a list",
+        changes_the_arguments: "the caller's own dict is changed",
+        takes_out_of_the_arguments: "the caller's own dict is changed",
+        with_an_address: "no `id`",
+        with_a_counter: "no counter",
+        not_sorted_in_lists: "also in a list",
+        flat_lists: "lists within it",
+        each_once: "what is in it twice",
+        key_not_returned: "it returns None",
+    },
+    "4.3": {
+        WaiterTakesTheFlightAway: "who leaves takes the key away",
+        LeaverTakesTheFlightAway: "who leaves takes the key away",
+        LateWaitersTakeTheNextAway: "takes away its own only",
+        SharedFlights: "two instances share",
+        KeyWithCompute: "share by `key` alone",
+        ByCompute: "share by `key` alone",
+        OnlyTheFirstMayLeave: "behind `asyncio.shield`",
+        EmptyIsNoValue: "an empty value is a value",
+        EmptyBecomesNone: "also when it is empty",
+        FollowersComputeAfterAnError: "nobody of them computes again",
+        ErrorAsAValue: "an error belongs to everybody",
+        NewcomersWaitForEver: "waits for what is under way",
+    },
+}
