@@ -33,7 +33,8 @@ class RagSettings:
         model: Name of the chat model.
         embedding_model: Name of the model that embeds questions for a vector store.
         attempts: How often a call is made, at most, the first time included.
-        timeout: Seconds for one attempt, from when it has passed its gate.
+        timeout: Seconds for one attempt, from when it has passed its gate; of a stream those to its
+            first piece, and from each piece to the next.
         budget: Seconds for a query; None for no limit. See `RagPipeline` for what is left out
             when they run short.
         cached: Stages whose results are kept, and fetched once for all who ask at the same time.

@@ -107,7 +107,7 @@ class RedisTokenBucket(Linked, BaseRateLimiter):
         on_failure: What happens while Redis is away: "closed" or "open".
         patience: Seconds that a caller waits for Redis to come back, if closed; `timeout` may be
             added to it, once or twice.
-        timeout: Seconds for connecting, and for each answer.
+        timeout: Seconds for a question to Redis, connecting included.
 
     Raises:
         ValueError: An argument is out of range.

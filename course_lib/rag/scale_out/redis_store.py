@@ -32,8 +32,8 @@ class RedisStore(Linked, BaseStore[str, bytes]):
 
     Any number of processes, threads and event loops may use it at once. What expires is dropped by
     Redis itself. What does not stays until Redis has to make room: give the server a `maxmemory`
-    and a policy. While Redis is away, calls raise `Unavailable` within about `timeout` (twice that,
-    when a connection has to be made), which an `AsyncCache` counts and takes as a miss.
+    and a policy. While Redis is away, or something else answers in its place, calls raise
+    `Unavailable` within `timeout`, which an `AsyncCache` counts and takes as a miss.
 
     It holds what the cache gives it: whoever can read or write in that Redis can read or change
     answers. Values are bytes to it and are never run.
@@ -41,7 +41,7 @@ class RedisStore(Linked, BaseStore[str, bytes]):
     Args:
         url_or_client: Address, or a `redis.Redis` client; see `RedisLink`.
         namespace: What the keys begin with there; `clear` of a cache deletes what is in it.
-        timeout: Seconds for connecting, and for each answer.
+        timeout: Seconds for a call, connecting included.
         connections: Connections at most, and calls of coroutines at once; more wait their turn.
 
     Raises:
