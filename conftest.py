@@ -25,9 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Makes nbval strict, and gives every test a time limit that names it, where both are there."""
-    if config.pluginmanager.hasplugin("nbval"):
+    if hasattr(config.option, "nbval"):
         config.pluginmanager.import_plugin("nbtools.strict_nbval")
-    if config.pluginmanager.hasplugin("timeout") and config.option.timeout is None:
+    if getattr(config.option, "timeout", 0) is None:
         config.option.timeout = TIME_LIMIT
 
 

@@ -549,16 +549,17 @@ def through(gate):
 
 
 # %%
-gates = {
-    "one gate, 50 slots": Gate(concurrency=50),
-    "one gate, 4 slots": Gate(concurrency=4),
-    "one gate, AIMD": Gate(concurrency=4, policy=Aimd()),
-    "one gate with a bucket": Gate(concurrency=50, bucket=TokenBucket(RATE, BURST)),
-}
+def gates():
+    return {
+        "one gate, 50 slots": Gate(concurrency=50),
+        "one gate, 4 slots": Gate(concurrency=4),
+        "one gate, AIMD": Gate(concurrency=4, policy=Aimd()),
+        "one gate with a bucket": Gate(concurrency=50, bucket=TokenBucket(RATE, BURST)),
+    }
 
 # %%
 counts = {"everyone alone": rejections(everyone_alone)}
-counts |= {name: rejections(through(gate)) for name, gate in gates.items()}
+counts |= {name: rejections(through(gate)) for name, gate in gates().items()}
 herd.reveal(counts["everyone alone"])
 
 # %%

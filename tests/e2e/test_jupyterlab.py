@@ -1,25 +1,14 @@
 """A learner opens a notebook in JupyterLab and runs all cells, twice, in a real browser."""
 
 import json
-import os
 import urllib.error
 import urllib.request
 
 import pytest
-from nbtools.browser import chromium, running_lab
 from nbtools.execution import ROOT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # all cells of a notebook, twice
 LEARNER = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/[0-9]*.ipynb"))
-
-
-@pytest.fixture(scope="module")
-def lab():
-    """One JupyterLab and one browser for all notebooks."""
-    if not chromium() and os.environ.get("CI") != "true":
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with running_lab() as running:
-        yield running
 
 
 def status(url):

@@ -49,6 +49,16 @@ WRONG = {
     "output_where_none_was": (code("print(3)"), "stdout"),
     "a_kernel_that_dies": (code("import os\nos._exit(1)"), "the kernel died"),
 }  # fmt: skip
+TWICE = {
+    "a_cell_that_can": (code("once = 1\nprint(once)", stream("1\n")), None),
+    "a_cell_that_counts": (code("n = globals().get('n', 0) + 1\nassert n < 2"), "AssertionError"),
+    "a_cell_that_uses_up": (code("del once"), "NameError"),
+    "a_cell_that_differs": (code("print(n)", stream("3\n")), "Cell outputs differ"),
+    "an_error_on_purpose": (
+        code("1 / 0", error("ZeroDivisionError", "division by zero"), tags=["raises-exception"]),
+        None,
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +68,20 @@ def failures(tmp_path_factory):
     for path in ("conftest.py", "pyproject.toml", "tests/notebooks/sanitize.cfg"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, root / path)
-    (root / "notebooks/.ipynb_checkpoints").mkdir(parents=True)
+    shutil.copytree(ROOT / "tools/nbtools", root / "tools/nbtools")
+    for folder in (".ipynb_checkpoints", "twice"):
+        (root / "notebooks" / folder).mkdir(parents=True)
     wrong = notebook(*(cell for cell, _ in WRONG.values()))
     nbformat.write(notebook(*RIGHT.values()), root / "notebooks/right.ipynb")
     nbformat.write(wrong, root / "notebooks/wrong.ipynb")
     nbformat.write(wrong, root / "notebooks/.ipynb_checkpoints/wrong.ipynb")
-    command = [sys.executable, "-m", "pytest", "--nbval", "notebooks", "--junitxml=report.xml"]
-    subprocess.run(command, cwd=root, check=False, capture_output=True, timeout=300)
+    twice = notebook(*(cell for cell, _ in TWICE.values()))
+    nbformat.write(twice, root / "notebooks/twice/twice.ipynb")
+    options = ["--nbval", "--cells-twice=twice", f"--junitxml={root}/report.xml"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "."],
+        cwd=root / "notebooks", check=False, capture_output=True, timeout=300,
+    )  # fmt: skip
     return dict(_outcomes(ET.parse(root / "report.xml")))  # noqa: S314 - written by this test
 
 
@@ -88,13 +105,21 @@ def test_what_must_not_differ_fails(failures, name):
     assert WRONG[name][1] in str(failure)
 
 
+@pytest.mark.parametrize("name", TWICE)
+def test_a_cell_may_have_to_run_twice(failures, name):
+    """Where that is asked for, what fails the second time fails, and the outputs are compared."""
+    failure = failures["notebooks.twice.twice.ipynb", f"Cell {list(TWICE).index(name)}"]
+    wanted = TWICE[name][1]
+    assert failure is None if wanted is None else wanted in failure
+
+
 def test_each_notebook_is_collected_once_and_nothing_else(failures):
     """Checkpoints that Jupyter leaves behind are not executed."""
-    assert len(failures) == len(RIGHT) + len(WRONG)
+    assert len(failures) == len(RIGHT) + len(WRONG) + len(TWICE)
 
 
 def test_nbval_is_off_unless_asked_for(pytestconfig):
-    """The options in pyproject.toml have no effect on a run of the tests."""
+    """What conftest.py sets has no effect on a run of the tests."""
     assert not pytestconfig.option.nbval
     assert pytestconfig.option.nbval_current_env
     assert pytestconfig.option.nbval_cell_timeout == 60

@@ -31,6 +31,7 @@ __all__ = ["Lab", "Notebook", "chromium", "running_lab"]
 
 START_TIMEOUT = 60  # seconds, for the server and for a kernel
 RUN_TIMEOUT = 300  # seconds, for all cells of a notebook
+POLLING = 200  # milliseconds between two looks at whether they have run
 PRIVATE = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
 BROWSER_ARGUMENTS = [
     "--no-sandbox",  # needed in containers, where the tests run as root; only own pages are opened
@@ -56,12 +57,18 @@ SERVER_OPTIONS = [
 ]
 KERNEL_IDLE = """() => window.jupyterapp?.shell.currentWidget
     ?.sessionContext?.session?.kernel?.status === 'idle'"""
+RUN_ALL = """async () => {
+    const { commands } = window.jupyterapp;
+    await commands.execute('notebook:clear-all-cell-outputs');
+    window.ran = false;
+    commands.execute('notebook:run-all-cells').finally(() => { window.ran = true; });
+}"""
+HAS_RUN = f"() => window.ran && ({KERNEL_IDLE})()"
 STATE = """() => {
     const panel = window.jupyterapp.shell.currentWidget;
     const cells = panel.content.widgets.filter(c => c.model.type === 'code');
     const source = c => c.model.sharedModel.getSource().trim();
     return {
-        idle: panel.sessionContext.session?.kernel?.status === 'idle',
         counts: cells.filter(source).map(c => c.model.executionCount),
         errors: cells.flatMap((c, i) => c.model.outputs.toJSON()
             .filter(o => o.output_type === 'error' &&
@@ -94,20 +101,11 @@ class Notebook:
             and `errors`, a line for each error in a cell that is not tagged `raises-exception`.
 
         Raises:
-            TimeoutError: the cells took longer than `RUN_TIMEOUT`.
+            playwright.sync_api.TimeoutError: the cells took longer than `RUN_TIMEOUT`.
         """
-        self.page.evaluate(
-            "async () => { const { commands } = window.jupyterapp;"
-            " await commands.execute('notebook:clear-all-cell-outputs');"
-            " commands.execute('notebook:run-all-cells'); }"
-        )
-        end = time.monotonic() + RUN_TIMEOUT
-        while time.monotonic() < end:
-            self.page.wait_for_timeout(200)
-            state: dict[str, Any] = self.page.evaluate(STATE)
-            if state["idle"] and (all(state["counts"]) or state["errors"]):
-                return state
-        raise TimeoutError(f"not all cells ran within {RUN_TIMEOUT} s: {state}")
+        self.page.evaluate(RUN_ALL)
+        self.page.wait_for_function(HAS_RUN, timeout=1000 * RUN_TIMEOUT, polling=POLLING)
+        return dict(self.page.evaluate(STATE))
 
     def links(self) -> list[str]:
         """The addresses that the links in the text lead to, as JupyterLab resolved them."""

@@ -1,0 +1,115 @@
+"""`make check`, `make test` and `make nightly`: what each runs, and how it sums up."""
+
+from pathlib import Path
+
+import checks
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {path.parent.name for path in ROOT.glob("course_lib/*/__init__.py")}
+
+
+def words(parts):
+    """All arguments of all parts."""
+    return [word for part in parts for word in part.arguments]
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A repository with two folders of tests, one of them a package's, and one for a browser."""
+    for name in ("caching/deep/test_a", "tools/test_b", "e2e/test_c", "caching/help", "test_whole"):
+        (tmp_path / f"tests/{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"tests/{name}.py").touch()
+    (tmp_path / "course_lib/caching").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def summary(monkeypatch, capfd):
+    """Run these parts as `make check`; return the exit status and what was printed."""
+
+    def run(*parts):
+        monkeypatch.setattr(checks, "check", lambda *_: parts)
+        return checks.main(["check"]), capfd.readouterr().out
+
+    return run
+
+
+def test_all_parts_run_and_one_that_fails_is_told(summary, monkeypatch):
+    """A failed part stops nothing; what the machine lacks is a failure in CI alone."""
+    bad = checks.Part("bad", ("-c", "raise SystemExit(3)"))
+    good = checks.Part("good", ("-c", "print('ran')"))
+    browser = checks.Part("browser", ("-c", "print('never')"), "no Chromium here")
+    monkeypatch.delenv("CI", raising=False)
+    status, said = summary(bad, good, browser)
+    assert (status, "parts: 1 passed, 1 failed, 1 skipped" in said) == (1, True)
+    assert "skipped  browser           no Chromium here" in said
+    monkeypatch.setenv("CI", "true")
+    status, said = summary(bad, good, browser)
+    assert (status, "parts: 1 passed, 2 failed, 0 skipped" in said) == (1, True)
+    assert summary(good)[0] == 0
+
+
+def test_the_summary_tells_time_and_cpu_of_each_part(summary):
+    """A busy machine changes the first and hardly the second."""
+    _, said = summary(checks.Part("busy", ("-c", "sum(range(10**7))")))
+    assert " s of CPU)" in said
+    assert "(0.0 s of CPU)" not in said
+
+
+def test_check_executes_no_notebook(course):
+    """Lint, format, types and unit tests: what one runs all day."""
+    assert [part.name for part in checks.check(ROOT)] == ["lint", "format", "types", "unit tests"]
+    assert not {"--nbval", "tests/e2e"} & set(words(checks.check(ROOT)))
+
+
+def test_a_part_is_its_folder_and_for_a_package_what_is_at_the_root(course):
+    """The tests at the root are about the whole package."""
+    assert checks.folders(course) == ["caching", "tools"]
+    assert words(checks.check(course, "caching"))[-2:] == ["tests/caching", "tests/test_whole.py"]
+    assert words(checks.check(course, "tools"))[-1] == "tests/tools"
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES | {"notebooks", "tools"}))
+def test_each_package_is_a_part(name):
+    """And so are the notebooks and the tools."""
+    assert name in checks.folders(ROOT)
+
+
+def test_a_wrong_part_is_told_which_there_are(capsys):
+    """And a part of anything but check is refused."""
+    for arguments in (["check", "--part", "cache"], ["test", "--part", "caching"]):
+        with pytest.raises(SystemExit):
+            checks.main(arguments)
+    said = capsys.readouterr().err
+    assert "'caching'" in said
+    assert "--part goes with check" in said
+
+
+def test_test_is_check_and_all_that_executes_notebooks():
+    """Each once as it is, the solved ones with each cell twice, and the learner's in a browser."""
+    more = checks.test(ROOT)[len(checks.check(ROOT)) :]
+    assert [part.name for part in more] == ["notebook sources", "notebooks", "browser tests"]
+    assert {"--nbval", "--cells-twice=notebooks/solutions", "notebooks"} <= set(words(more))
+
+
+def test_nightly_runs_what_is_there(course):
+    """Long tests always; contracts, soak and mutants where the repository has them."""
+    assert [part.name for part in checks.nightly(course)] == ["long tests"]
+    assert "--hypothesis-profile=nightly" in words(checks.nightly(course))
+    (course / "tests/contracts").mkdir()
+    (course / "tools").mkdir()
+    (course / "tools/soak.py").touch()
+    _, contracts, soak = checks.nightly(course)
+    assert contracts.arguments[-1] == "tests/contracts"
+    assert soak.arguments == ("tools/soak.py",)
+
+
+def test_state_machines_run_longer_at_night(pytestconfig):
+    """By a profile of many examples, which checks the same."""
+    from hypothesis import settings
+
+    daily, nightly = map(settings.get_profile, ("daily", "nightly"))
+    assert nightly.max_examples >= 10 * daily.max_examples
+    assert nightly.stateful_step_count > daily.stateful_step_count
+    assert daily.deadline is nightly.deadline is None
