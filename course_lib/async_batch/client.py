@@ -2,29 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 
 from course_lib.async_batch import wire
-from course_lib.async_batch.wire import (
-    Messages,
-    checked_url,
-    documents,
-    good,
-    payload,
-    search_params,
-)
+from course_lib.async_batch.wire import Decoder, Messages, Request, checked_url, good
 from course_lib.checks import require_positive, require_whole
-from course_lib.errors import TimedOut, Unavailable, excerpt, secrets_of, without_credentials
+from course_lib.errors import (
+    ServiceError,
+    TimedOut,
+    Unavailable,
+    excerpt,
+    secrets_of,
+    without_credentials,
+)
 
 __all__ = ["ServiceClient"]
 
-CHAT = "/v1/chat/completions"
+T = TypeVar("T")
 
 _UNLIMITED = aiohttp.ClientTimeout(total=None)
 
@@ -43,13 +43,15 @@ class ServiceClient:
     were never sent. To bound the wait as well, put `asyncio.timeout` round the call.
 
     A call is one request. aiohttp by itself sends a GET once more when a connection that was kept
-    alive breaks: behind the back of whoever limits, counts or times calls. That is switched off.
+    alive breaks: behind the back of whoever limits, counts or times calls. That is switched off, and
+    so are redirects, which would carry what is asked to somebody else.
 
     Args:
-        url: Address of the provider, such as `provider.url`.
+        url: Address of the provider, such as `provider.url`. A user and a password in it are sent
+            with each call, and shown nowhere.
         max_connections: Connections open at once, so also calls in flight at once.
-        timeout: Seconds for one call, from the moment it has its connection slot. Of a stream they are
-            those to its first piece, and from each piece to the next.
+        timeout: Seconds for one call, from the moment it has its connection slot. Of a stream they
+            are those to its first piece, and from each piece to the next.
 
     Raises:
         ValueError: An argument is out of range, or `url` is no http address.
@@ -62,14 +64,16 @@ class ServiceClient:
         self.max_connections = max_connections
         self.timeout = timeout
         self._secrets = secrets_of(self.url)
+        self._base = without_credentials(self.url)
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(max_connections)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._session is None else "open"
-        url = without_credentials(self.url)
-        return f"<{type(self).__name__} {url} {state}, max_connections={self.max_connections}>"
+        return (
+            f"<{type(self).__name__} {self._base} {state}, max_connections={self.max_connections}>"
+        )
 
     async def __aenter__(self) -> Self:
         if self._session is not None:
@@ -79,6 +83,8 @@ class ServiceClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.max_connections),
             timeout=aiohttp.ClientTimeout(total=self.timeout),
+            headers={"Accept-Encoding": wire.CODINGS, **wire.authorization(self.url)},
+            auto_decompress=False,  # it knows no bound
             middlewares=(_sent_once,),
         )
         return self
@@ -105,8 +111,7 @@ class ServiceClient:
             TypeError: `query` is not a string.
             RuntimeError: The client is not open, or was opened in another event loop.
         """
-        call = self._answer("GET", "/search", params=search_params(query, k))
-        return documents(await call)
+        return await self._answer(wire.search_request(query, k))
 
     async def rerank(
         self, query: str, documents: Sequence[Document], *, top_n: int | None = None
@@ -125,12 +130,10 @@ class ServiceClient:
         Raises:
             ServiceError: The provider did not answer; the subclass says how.
             TypeError: An argument is of another type.
-            ValueError: `top_n` is below 1.
+            ValueError: `top_n` is no whole number, or below 1.
         """
-        body = wire.rerank_body(query, documents, top_n)
-        if not documents:
-            return []
-        return wire.ranked(await self._answer("POST", "/rerank", json=body), documents)
+        request = wire.rerank_request(query, documents, top_n)
+        return await self._answer(request) if documents else []
 
     async def embed(self, texts: Sequence[str], *, model: str = "default") -> list[list[float]]:
         """Return the vector of each text, in their order.
@@ -143,10 +146,8 @@ class ServiceClient:
             ServiceError: The provider did not answer; the subclass says how.
             TypeError: `texts` is one string, or holds something else.
         """
-        body = wire.embed_body(texts, model)
-        if not texts:
-            return []
-        return wire.vectors(await self._answer("POST", "/v1/embeddings", json=body))
+        request = wire.embed_request(texts, model)
+        return await self._answer(request) if texts else []
 
     async def chat(
         self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
@@ -165,8 +166,7 @@ class ServiceClient:
             ServiceError: The provider did not answer; the subclass says how.
             TypeError: `messages` is neither a prompt nor messages.
         """
-        body = wire.chat_body(messages, model, max_tokens)
-        return wire.reply(await self._answer("POST", CHAT, json=body))
+        return await self._answer(wire.chat_request(messages, model, max_tokens))
 
     async def stream_chat(
         self, messages: Messages, *, max_tokens: int | None = None, model: str = "default"
@@ -179,44 +179,66 @@ class ServiceClient:
         Raises:
             Unavailable: The stream broke off before its end, too.
         """
-        call = f"POST {CHAT}"
-        body = wire.chat_body(messages, model, max_tokens, stream=True)
-        async with self._response("POST", CHAT, json=body, timeout=_UNLIMITED) as response:
+        request = wire.chat_request(messages, model, max_tokens, stream=True)
+        async with self._response(request, timeout=_UNLIMITED) as response:
             if not good(response.status):
                 async with asyncio.timeout(self.timeout):
-                    said = await response.read()
-                payload(call, response.status, response.headers, said, self._secrets)
-            while True:
-                async with asyncio.timeout(self.timeout):
-                    text = await _next_text(call, response)
-                if text is None:
-                    return
-                yield text
+                    said = await _body(request, response)
+                request.answer(response.status, response.headers, said, self._secrets)
+            async with aclosing(_lines(request, response)) as lines:
+                while True:
+                    async with asyncio.timeout(self.timeout):
+                        text = await self._next_text(request, response.status, lines)
+                    if text is None:
+                        return
+                    yield text
 
-    async def _answer(self, method: str, path: str, **options: Any) -> Any:
-        async with self._response(method, path, **options) as response:
-            body = await response.read()
-        call = f"{method} {path}"
-        return payload(call, response.status, response.headers, body, self._secrets)
+    async def _next_text(
+        self, request: Request[Any], status: int, lines: AsyncIterator[bytes]
+    ) -> str | None:
+        """Return the next piece of a streamed answer, None at its end.
+
+        Raises:
+            ServiceError: It tells an error, or broke off.
+        """
+        async for line in lines:
+            text = wire.token(request, status, line, self._secrets)
+            if text != "":
+                return text
+        raise Unavailable(f"{request} broke off before the end of its answer")
+
+    async def _answer(self, request: Request[T]) -> T:
+        async with self._response(request) as response:
+            body = await _body(request, response)
+        return request.answer(response.status, response.headers, body, self._secrets)
 
     @asynccontextmanager
     async def _response(
-        self, method: str, path: str, **options: Any
+        self, request: Request[Any], **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make a call; whatever goes wrong until its answer is read is an error of the tree."""
         session = self._open_session()
-        call = f"{method} {path}"
         async with self._slots:
             try:
                 async with asyncio.timeout(self.timeout):
-                    response = await session.request(method, self.url + path, **options)
+                    response = await session.request(
+                        request.method,
+                        self._base + request.path,
+                        params=request.params,
+                        data=request.body,
+                        headers=request.headers,
+                        allow_redirects=False,
+                        **options,
+                    )
                 async with response:
                     yield response
+            except ServiceError:
+                raise
             except TimeoutError as error:
-                raise TimedOut(f"{call} gave no answer within {self.timeout:g} s") from error
-            except aiohttp.ClientError as error:
+                raise TimedOut(f"{request} gave no answer within {self.timeout:g} s") from error
+            except (aiohttp.ClientError, OSError, EOFError, ValueError) as error:
                 reason = excerpt(str(error), self._secrets) or type(error).__name__
-                raise Unavailable(f"{call} failed: {reason}") from None  # it holds the request
+                raise Unavailable(f"{request} failed: {reason}") from None  # it holds the request
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -230,17 +252,32 @@ class ServiceClient:
         return self._session
 
 
-async def _next_text(call: str, response: aiohttp.ClientResponse) -> str | None:
-    """Return the next piece of a streamed answer, None at its end.
+async def _body(request: Request[Any], response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of an answer, so far as it has a bound.
 
     Raises:
-        Unavailable: It broke off.
+        Unavailable: It is larger, or not compressed as it says.
     """
-    async for line in response.content:
-        text = wire.token(call, line)
-        if text != "":
-            return text
-    raise Unavailable(f"{call} broke off before the end of its answer")
+    decoder = Decoder(request, response.headers)
+    return b"".join([decoder.decode(piece) async for piece in response.content.iter_any()])
+
+
+async def _lines(
+    request: Request[Any], response: aiohttp.ClientResponse
+) -> AsyncGenerator[bytes, None]:
+    """Yield the lines of a stream, and what stands after the last of them.
+
+    Raises:
+        Unavailable: One of them or all together are too long.
+    """
+    decoder, rest = Decoder(request, response.headers), b""
+    async for piece in response.content.iter_any():
+        *lines, rest = (rest + decoder.decode(piece)).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > wire.LONGEST_LINE:
+            raise Unavailable(f"{request} answered with an event of more than {len(rest)} bytes")
+    yield rest
 
 
 async def _sent_once(
