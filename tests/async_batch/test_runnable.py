@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 from langchain_core.runnables import RunnableLambda
+from typing_extensions import TypedDict
 
 from course_lib.async_batch import as_runnable
 
@@ -79,3 +80,30 @@ def test_the_name_shown_in_traces_is_the_functions_own():
     """Unless another one is given."""
     assert as_runnable(shout).get_name() == "shout"
     assert as_runnable(shout, name="yell").get_name() == "yell"
+
+
+class Asked(TypedDict):
+    """What a function of several parameters takes."""
+
+    text: str
+    times: int
+
+
+async def repeat(asked: Asked) -> list[str]:
+    return [asked["text"]] * asked["times"]
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+@pytest.mark.parametrize(
+    ("function", "given", "answer"),
+    [(repeat, {"text": "a", "times": 2}, ["a", "a"]), (shout, "a", "A")],
+)
+def test_a_tool_has_the_parameters_of_the_function_and_hands_them_on(function, given, answer):
+    """As `RunnableLambda` of it has, schemas and description included."""
+    ours, plain = as_runnable(function), RunnableLambda(function)
+    tools = [step.as_tool(arg_types=None) for step in (ours, plain)]
+    assert tools[0].args == tools[1].args
+    assert (tools[0].name, tools[0].description) == (tools[1].name, tools[1].description)
+    assert ours.get_input_jsonschema() == plain.get_input_jsonschema()
+    assert ours.get_output_jsonschema() == plain.get_output_jsonschema()
+    assert asyncio.run(tools[0].ainvoke(given)) == answer
