@@ -226,10 +226,10 @@ def authorization(url: str) -> dict[str, str]:
     Sent so, they are in no address that somebody might show.
     """
     credentials = credentials_of(url)
-    if credentials is None or not any(credentials):
+    if credentials is None:
         return {}
-    said = base64.b64encode(":".join(credentials).encode()).decode()
-    return {"Authorization": f"Basic {said}"}
+    sent = base64.b64encode(":".join(credentials).encode()).decode()
+    return {"Authorization": f"Basic {sent}"}
 
 
 def good(status: int) -> bool:
