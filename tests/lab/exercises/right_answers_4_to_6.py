@@ -2,11 +2,18 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
+import math
 from base64 import urlsafe_b64encode
-from collections import Counter
+from collections import Counter, OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from urllib.parse import urlencode
+
+from course_lib.caching import AsyncCache
 
 
 def now():
@@ -88,6 +95,164 @@ class Keys:
 
 def checks_and_writes(name, arguments):
     return Keys()(name, arguments)
+
+
+# 4.2 -------------------------------------------------------------------------------------------
+
+
+class LastUseByTheClock:
+    """The least recently used is the one whose last use, by `now()`, lies farthest back."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    async def get_or_compute(self, key, compute):
+        if key in self.entries and now() - self.entries[key][1] < self.ttl:
+            value, stored, _ = self.entries[key]
+        else:
+            value, stored = await compute(), now()
+        self.entries[key] = value, stored, now()
+        while len(self.entries) > self.maxsize:
+            del self.entries[min(self.entries, key=lambda each: self.entries[each][2])]
+        return value
+
+
+class Ordered:
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, OrderedDict()
+
+    async def get_or_compute(self, key, compute):
+        with suppress(KeyError):
+            value, expires = self.entries[key]
+            if now() < expires:
+                self.entries.move_to_end(key)
+                return value
+        value = await compute()
+        self.entries[key] = value, now() + self.ttl
+        self.entries.move_to_end(key)
+        if len(self.entries) > self.maxsize:
+            self.entries.popitem(last=False)
+        return value
+
+
+class CountedUses:
+    """A counter in place of a clock says which was used last; two dicts."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize = ttl, maxsize
+        self.values, self.used, self.ticks = {}, {}, itertools.count()
+
+    async def get_or_compute(self, key, compute):
+        if key not in self.values or now() >= self.values[key].expires:
+            self.values[key] = SimpleNamespace(value=await compute(), expires=now() + self.ttl)
+        self.used[key] = next(self.ticks)
+        for least in sorted(self.used, key=self.used.get)[: -self.maxsize]:
+            del self.used[least], self.values[least]
+        return self.values[key].value
+
+
+MISSING = object()
+
+
+class SentinelAndMethods:
+    """Looks up, stores and evicts in methods of its own; frozen entries."""
+
+    @dataclass(frozen=True, slots=True)
+    class Entry:
+        """A value, and the time from which on it is not used."""
+
+        value: object
+        expires: float
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    def lookup(self, key):
+        entry = self.entries.pop(key, None)
+        if entry is None or now() >= entry.expires:
+            return MISSING
+        self.entries[key] = entry
+        return entry.value
+
+    def store(self, key, value):
+        self.entries.pop(key, None)
+        self.entries[key] = self.Entry(value, now() + self.ttl)
+        while len(self.entries) > self.maxsize:
+            del self.entries[next(iter(self.entries))]
+
+    async def get_or_compute(self, key, compute):
+        value = self.lookup(key)
+        if value is MISSING:
+            value = await compute()
+            self.store(key, value)
+        return value
+
+
+class TimersForget:
+    """A timer takes an entry away when its time is over."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    def forget(self, key):
+        value, timer = self.entries.pop(key)
+        timer.cancel()
+        return value
+
+    async def get_or_compute(self, key, compute):
+        if key in self.entries:
+            self.entries[key] = self.entries.pop(key)
+            return self.entries[key][0]
+        value = await compute()
+        if key in self.entries:
+            self.forget(key)
+        timer = asyncio.get_running_loop().call_later(self.ttl, self.forget, key)
+        self.entries[key] = value, timer
+        while len(self.entries) > self.maxsize:
+            self.forget(next(iter(self.entries)))
+        return value
+
+
+class PurgesFirst:
+    """All that has expired goes at each call."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    async def get_or_compute(self, key, compute):
+        self.entries = {each: entry for each, entry in self.entries.items() if entry[1] > now()}
+        if key not in self.entries:
+            self.entries[key] = await compute(), now() + self.ttl
+        self.entries = {
+            each: self.entries[each] for each in (*(k for k in self.entries if k != key), key)
+        }
+        self.entries = dict(list(self.entries.items())[-self.maxsize :])
+        return self.entries[key][0]
+
+
+class ListOfUses:
+    """A list says the order, a dict the rest."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries, self.order = ttl, maxsize, {}, []
+
+    async def get_or_compute(self, key, compute):
+        value, stored = self.entries.get(key, (None, -math.inf))
+        if now() - stored >= self.ttl:
+            value, stored = await compute(), now()
+        self.entries[key] = value, stored
+        self.order = [each for each in self.order if each != key] + [key]
+        while len(self.order) > self.maxsize:
+            del self.entries[self.order.pop(0)]
+        return value
+
+
+class CacheOfTheCourse:
+    def __init__(self, ttl, maxsize):
+        self.cache = AsyncCache(ttl=ttl, maxsize=maxsize)
+
+    async def get_or_compute(self, key, compute):
+        return await self.cache.get_or_compute(key, compute)
 
 
 # 4.3 -------------------------------------------------------------------------------------------
@@ -282,5 +447,15 @@ RIGHT = {
         DoneOnesAreReplaced,
         LockedDict,
         CountedFlight,
+    ),
+    "4.2": (
+        LastUseByTheClock,
+        Ordered,
+        CountedUses,
+        SentinelAndMethods,
+        TimersForget,
+        PurgesFirst,
+        ListOfUses,
+        CacheOfTheCourse,
     ),
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter, OrderedDict
 from functools import partial
 
 
@@ -159,6 +160,120 @@ def key_not_returned(name, arguments):
     json.dumps([name, arguments], sort_keys=True)
 
 
+# 4.2 -------------------------------------------------------------------------------------------
+
+
+class TtlCache:
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize = ttl, maxsize
+        self.entries = OrderedDict()
+
+    def fresh(self, key):
+        return key in self.entries and now() - self.entries[key][1] < self.ttl
+
+    def keep(self, key, value):
+        self.entries[key] = value, now()
+        self.entries.move_to_end(key)
+        while len(self.entries) > self.maxsize:
+            self.entries.popitem(last=False)
+
+    async def get_or_compute(self, key, compute):
+        if self.fresh(key):
+            self.entries.move_to_end(key)
+        else:
+            self.keep(key, await compute())
+        return self.entries[key][0]
+
+
+class StaleOnError(TtlCache):
+    async def get_or_compute(self, key, compute):
+        try:
+            return await super().get_or_compute(key, compute)
+        except Exception:
+            if key in self.entries:
+                return self.entries[key][0]
+            raise
+
+
+class RenewedKeepsItsPlace(TtlCache):
+    def keep(self, key, value):
+        self.entries[key] = value, now()
+        while len(self.entries) > self.maxsize:
+            self.entries.popitem(last=False)
+
+
+class RenewingDropsAnother(TtlCache):
+    def keep(self, key, value):
+        if len(self.entries) >= self.maxsize:
+            self.entries.popitem(last=False)
+        self.entries[key] = value, now()
+        self.entries.move_to_end(key)
+
+
+class SharedEntries(TtlCache):
+    entries = OrderedDict()  # noqa: RUF012 - the mistake
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize = ttl, maxsize
+
+
+class LeastOften(TtlCache):
+    def __init__(self, ttl, maxsize):
+        super().__init__(ttl, maxsize)
+        self.uses = Counter()
+
+    def keep(self, key, value):
+        if key not in self.entries and len(self.entries) >= self.maxsize:
+            del self.entries[min(self.entries, key=self.uses.__getitem__)]
+        self.entries[key] = value, now()
+
+    async def get_or_compute(self, key, compute):
+        value = await super().get_or_compute(key, compute)
+        self.uses[key] += 1
+        return value
+
+
+class SoonestToExpire(TtlCache):
+    def keep(self, key, value):
+        self.entries[key] = value, now()
+        while len(self.entries) > self.maxsize:
+            del self.entries[min(self.entries, key=lambda each: self.entries[each][1])]
+
+
+class ClearsAll(TtlCache):
+    def keep(self, key, value):
+        if key not in self.entries and len(self.entries) >= self.maxsize:
+            self.entries.clear()
+        self.entries[key] = value, now()
+
+
+class RefusesTheNew(TtlCache):
+    async def get_or_compute(self, key, compute):
+        if key not in self.entries and len(self.entries) >= self.maxsize:
+            return await compute()
+        return await super().get_or_compute(key, compute)
+
+
+class NoneIsNoValue(TtlCache):
+    def fresh(self, key):
+        return self.entries.get(key, (None,))[0] is not None and super().fresh(key)
+
+
+class RenewedNeverAgain(TtlCache):
+    def keep(self, key, value):
+        _, since = self.entries.get(key, (None, now()))
+        super().keep(key, value)
+        self.entries[key] = value, since
+
+
+class ErrorAsAnAnswer(TtlCache):
+    async def get_or_compute(self, key, compute):
+        try:
+            return await super().get_or_compute(key, compute)
+        except Exception as error:  # noqa: BLE001 - the mistake
+            return error
+
+
 # 4.3 -------------------------------------------------------------------------------------------
 
 
@@ -309,5 +424,18 @@ WRONG = {
         FollowersComputeAfterAnError: "nobody of them computes again",
         ErrorAsAValue: "an error belongs to everybody",
         NewcomersWaitForEver: "waits for what is under way",
+    },
+    "4.2": {
+        StaleOnError: "served in place of the error",
+        RenewedKeepsItsPlace: "keeps its old place",
+        RenewingDropsAnother: "a key that is renewed drops another",
+        SharedEntries: "two caches share their entries",
+        LeastOften: "not the least often used",
+        SoonestToExpire: "not the oldest",
+        ClearsAll: "it drops more than it must",
+        RefusesTheNew: "more than `maxsize` entries",
+        NoneIsNoValue: "an empty answer is an answer",
+        RenewedNeverAgain: "fresh answers are computed anew",
+        ErrorAsAnAnswer: "an error goes to the caller",
     },
 }
