@@ -427,6 +427,169 @@ class CountedFlight:
                     del self.flights[key]
 
 
+# 6.4 -------------------------------------------------------------------------------------------
+
+
+def outcome(answer=None, failed=None, error=None, skipped=()):
+    return {"answer": answer, "failed": failed, "error": error, "skipped": list(skipped)}
+
+
+async def two_timeouts(stages, optional, budget, question):
+    """The budget round all, the seconds of a stage within; told apart by `expired`."""
+    found, skipped, name = question, [], None
+    try:
+        async with asyncio.timeout(budget) as whole:
+            for name, stage in stages.items():
+                try:
+                    async with asyncio.timeout(optional.get(name)):
+                        found = await stage(found)
+                except Exception:
+                    if name not in optional or whole.expired():
+                        raise
+                    skipped.append(name)
+    except Exception as error:  # noqa: BLE001 - it is the result
+        return outcome(failed=name, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def by_wait_for(stages, optional, budget, question):
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        left = end - now()
+        try:
+            found = await asyncio.wait_for(stage(found), min(left, optional.get(name, left)))
+        except Exception as error:  # noqa: BLE001 - it is the result
+            if name in optional and now() < end:
+                skipped.append(name)
+                continue
+            return outcome(failed=name, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def by_wait(stages, optional, budget, question):
+    """Tasks, and `asyncio.wait` with a time limit; what is late, or left by the caller, is cancelled."""
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        task = asyncio.create_task(stage(found))
+        try:
+            await asyncio.wait({task}, timeout=min(end - now(), optional.get(name, budget)))
+            error = task.exception() if task.done() else TimeoutError(name)
+        finally:
+            task.cancel()
+        if error is None:
+            found = task.result()
+        elif name in optional and now() < end:
+            skipped.append(name)
+        else:
+            return outcome(failed=name, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def with_a_method_each(stages, optional, budget, question):
+    return await Pipeline(stages, optional, now() + budget).run(question)
+
+
+class Pipeline:
+    def __init__(self, stages, optional, end):
+        self.stages, self.optional, self.end, self.skipped = stages, optional, end, []
+
+    async def one(self, name, value):
+        allowed = min(self.optional.get(name, math.inf), self.end - now())
+        async with asyncio.timeout(allowed):
+            return await self.stages[name](value)
+
+    async def run(self, value):
+        for name in self.stages:
+            try:
+                value = await self.one(name, value)
+            except Exception as error:  # noqa: BLE001 - it is the result
+                if name not in self.optional or now() >= self.end:
+                    return outcome(failed=name, error=error, skipped=self.skipped)
+                self.skipped.append(name)
+        return outcome(value, skipped=self.skipped)
+
+
+async def by_recursion_over_stages(stages, optional, budget, question):
+    end = now() + budget
+
+    async def rest(names, value, skipped):
+        if not names:
+            return outcome(value, skipped=skipped)
+        name, *others = names
+        try:
+            async with asyncio.timeout_at(min(end, now() + optional.get(name, budget))):
+                value = await stages[name](value)
+        except Exception as error:  # noqa: BLE001 - it is the result
+            if name not in optional or now() >= end:
+                return outcome(failed=name, error=error, skipped=skipped)
+            return await rest(others, value, [*skipped, name])
+        return await rest(others, value, skipped)
+
+    return await rest(list(stages), question, [])
+
+
+async def by_a_timer(stages, optional, budget, question):
+    """Timers cancel the task of the stage."""
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        task = asyncio.ensure_future(stage(found))
+        until = min(end, now() + optional.get(name, budget))
+        timer = asyncio.get_running_loop().call_at(until, task.cancel)
+        [result] = await asyncio.gather(task, return_exceptions=True)
+        timer.cancel()
+        if not isinstance(result, BaseException):
+            found = result
+            continue
+        error = result if isinstance(result, Exception) else TimeoutError(name)
+        if name not in optional or now() >= end:
+            return outcome(failed=name, error=error, skipped=skipped)
+        skipped.append(name)
+    return outcome(found, skipped=skipped)
+
+
+async def required_and_optional(stages, optional, budget, question):
+    """One way for each kind of stage; the failure leaves by an exception of its own."""
+    found, skipped, at = question, [], None
+
+    async def try_it(name, value):
+        try:
+            return await asyncio.wait_for(stages[name](value), optional[name])
+        except Exception:  # noqa: BLE001 - left out
+            skipped.append(name)
+            return value
+
+    async def whole():
+        nonlocal found, at
+        for at in stages:
+            found = await (try_it(at, found) if at in optional else stages[at](found))
+
+    try:
+        await asyncio.wait_for(whole(), budget)
+    except Exception as error:  # noqa: BLE001 - it is the result
+        return outcome(failed=at, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def in_a_task_group(stages, optional, budget, question):
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        try:
+            async with asyncio.timeout_at(min(end, now() + optional.get(name, budget))):
+                async with asyncio.TaskGroup() as group:
+                    task = group.create_task(stage(found))
+            found = task.result()
+        except* Exception as group_of_one:  # noqa: BLE001 - it is the result
+            error = group_of_one
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+        else:
+            continue
+        if name not in optional or now() >= end:
+            return outcome(failed=name, error=error, skipped=skipped)
+        skipped.append(name)
+    return outcome(found, skipped=skipped)
+
+
 RIGHT = {
     "4.1": (
         pair_as_json,
@@ -457,5 +620,15 @@ RIGHT = {
         PurgesFirst,
         ListOfUses,
         CacheOfTheCourse,
+    ),
+    "6.4": (
+        two_timeouts,
+        by_wait_for,
+        by_wait,
+        with_a_method_each,
+        by_recursion_over_stages,
+        by_a_timer,
+        required_and_optional,
+        in_a_task_group,
     ),
 }

@@ -383,6 +383,105 @@ class NewcomersWaitForEver(SingleFlight):
             raise
 
 
+# 6.4 -------------------------------------------------------------------------------------------
+
+
+async def in_time(stages, optional, budget, question, keep=lambda new, old: new):
+    found, end, skipped = question, now() + budget, []
+    result = {"answer": None, "failed": None, "error": None, "skipped": skipped}
+    for name, stage in stages.items():
+        try:
+            async with asyncio.timeout_at(min(end, now() + optional.get(name, budget))):
+                found = keep(await stage(found), found)
+        except Exception as error:  # noqa: BLE001
+            if name not in optional or now() >= end:
+                return result | {"failed": name, "error": error}
+            skipped.append(name)
+    return result | {"answer": found}
+
+
+async def late_stage_goes_on(stages, optional, budget, question):
+    def in_background(stage):
+        async def run(value):
+            return await asyncio.shield(asyncio.ensure_future(stage(value)))
+
+        return run
+
+    stages = {name: in_background(stage) for name, stage in stages.items()}
+    return await in_time(stages, optional, budget, question)
+
+
+async def waits_without_cancel(stages, optional, budget, question):
+    found, end, skipped = question, now() + budget, []
+    result = {"answer": None, "failed": None, "error": None, "skipped": skipped}
+    for name, stage in stages.items():
+        task = asyncio.create_task(stage(found))
+        allowed = min(end - now(), optional.get(name, budget))
+        done, _ = await asyncio.wait({task}, timeout=allowed)
+        error = task.exception() if done else TimeoutError()
+        if error is None:
+            found = task.result()
+        elif name not in optional or now() >= end:
+            return result | {"failed": name, "error": error}
+        else:
+            skipped.append(name)
+    return result | {"answer": found}
+
+
+async def empty_keeps_the_old(stages, optional, budget, question):
+    return await in_time(stages, optional, budget, question, lambda new, old: new or old)
+
+
+async def none_keeps_the_old(stages, optional, budget, question):
+    return await in_time(
+        stages, optional, budget, question, lambda new, old: old if new is None else new
+    )
+
+
+async def empty_is_failed(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result if result["answer"] else result | {"failed": result["failed"] or "chat"}
+
+
+async def partial_answer(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | ({"answer": "so far"} if result["failed"] else {})
+
+
+_skipped = []
+
+
+async def shared_skipped(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    _skipped.extend(result["skipped"])
+    return result | {"skipped": list(_skipped)}
+
+
+async def forgets_skipped_on_failure(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | ({"skipped": []} if result["failed"] else {})
+
+
+async def last_skipped_only(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | {"skipped": result["skipped"][-1:]}
+
+
+async def half_the_seconds(stages, optional, budget, question):
+    optional = {name: seconds / 2 for name, seconds in optional.items()}
+    return await in_time(stages, optional, budget, question)
+
+
+async def every_error_a_timeout(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | ({"error": TimeoutError()} if result["failed"] else {})
+
+
+async def number_of_skipped(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | {"skipped": len(result["skipped"])}
+
+
 WRONG = {
     "4.1": {
         none_for_a_type_error: "None in place of a TypeError",
@@ -437,5 +536,19 @@ WRONG = {
         NoneIsNoValue: "an empty answer is an answer",
         RenewedNeverAgain: "fresh answers are computed anew",
         ErrorAsAnAnswer: "an error goes to the caller",
+    },
+    "6.4": {
+        late_stage_goes_on: "goes on in the background",
+        waits_without_cancel: "goes on in the background",
+        empty_keeps_the_old: "is a result",
+        none_keeps_the_old: "is a result",
+        empty_is_failed: "is a result",
+        partial_answer: "is no answer",
+        shared_skipped: "make a new list",
+        forgets_skipped_on_failure: 'has the list under "skipped", too',
+        last_skipped_only: "several stages may be left out",
+        half_the_seconds: "nothing was late",
+        every_error_a_timeout: "the error that the stage raised",
+        number_of_skipped: 'its name stands in "skipped"',
     },
 }
