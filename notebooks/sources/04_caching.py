@@ -484,7 +484,7 @@ assert late["wall clock"] > 24 * 3600 and late["loop's clock"] == 10
 # %% [markdown]
 # ### Exercise 4.2: a cache with a time to live
 #
-# Write `get_or_compute(key, compute)`: the value that is kept, if it is there and not older than `ttl` seconds on the loop's clock (`now()`); otherwise `await compute()`. Any value is one, errors are not kept, and of more than `maxsize` entries the least recently *used* goes. About 8 lines. Graded by calls made and stale answers served.
+# Write `get_or_compute(key, compute)`: the value that is kept, if it is there and not older than `ttl` seconds on the loop's clock (`now()`); otherwise `await compute()`. Any value is one, also an empty one. Errors go to the caller and are not kept, and no old value stands in for them. Of more than `maxsize` entries, and only then, the least recently *used* goes; what is renewed was just used. Two caches share nothing. About 8 lines. Graded by calls made and stale answers served.
 
 
 # %% tags=["exercise"] exercise="4.2"

@@ -441,7 +441,7 @@ print(f"{SLOW.ledger().path(CHAT).answered} answers were written, paid for, and 
 #
 # ### Exercise 6.1: an answer, whatever happens
 #
-# `stages` is a dictionary of coroutine functions by name. The first gets the question, each other one what the stage before it returned. Write `answered(stages, question)`: it returns a dict with the last result under `"answer"`, the name of the stage that failed under `"failed"`, its exception under `"error"` (all `None` where they do not apply), and under `"seconds"` what each stage took for *this* question. About 12 lines.
+# `stages` is a dictionary of coroutine functions by name. The first gets the question, each other one what the stage before it returned. Write `answered(stages, question)`: it returns a dict with the last result under `"answer"`, the name of the stage that failed under `"failed"`, its exception under `"error"` (all `None` where they do not apply), and under `"seconds"` what each stage took for *this* question, by `now()`, also the failed one. No stage runs after a failure; an empty result is none, and goes to the next stage as it is. About 12 lines.
 
 
 # %%
@@ -837,7 +837,7 @@ assert sum(answer.ok for answer in answers) > 200
 #
 # ### Exercise 6.4: an answer in time
 #
-# Extend 6.1. `optional` says for some stages how many seconds they may take: one that takes longer, or fails, is left out (the next stage gets what it would have got), and its name is added to the list under `"skipped"`. The whole has `budget` seconds; when they end, or another stage fails, the answer is a failed one, with the stage and its error (a `TimeoutError`). Write `in_time(stages, optional, budget, question)`; the result has `"answer"`, `"failed"`, `"error"` and `"skipped"`. About 14 lines.
+# Extend 6.1. `optional` says for some stages how many seconds they may take: one that takes longer, or fails, is left out (the next stage gets what it would have got), and its name is added to the list under `"skipped"`. What is late is cancelled; what returned something empty was neither late nor failed. The whole has `budget` seconds; when they end, or another stage fails, the answer is a failed one, with the stage and its error (a `TimeoutError` at the end of the budget). Write `in_time(stages, optional, budget, question)`; the result has `"answer"`, `"failed"`, `"error"` and `"skipped"`. About 14 lines.
 
 
 # %% tags=["exercise"] exercise="6.4"

@@ -2,11 +2,18 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
+import math
 from base64 import urlsafe_b64encode
-from collections import Counter
+from collections import Counter, OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from urllib.parse import urlencode
+
+from course_lib.caching import AsyncCache
 
 
 def now():
@@ -88,6 +95,164 @@ class Keys:
 
 def checks_and_writes(name, arguments):
     return Keys()(name, arguments)
+
+
+# 4.2 -------------------------------------------------------------------------------------------
+
+
+class LastUseByTheClock:
+    """The least recently used is the one whose last use, by `now()`, lies farthest back."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    async def get_or_compute(self, key, compute):
+        if key in self.entries and now() - self.entries[key][1] < self.ttl:
+            value, stored, _ = self.entries[key]
+        else:
+            value, stored = await compute(), now()
+        self.entries[key] = value, stored, now()
+        while len(self.entries) > self.maxsize:
+            del self.entries[min(self.entries, key=lambda each: self.entries[each][2])]
+        return value
+
+
+class Ordered:
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, OrderedDict()
+
+    async def get_or_compute(self, key, compute):
+        with suppress(KeyError):
+            value, expires = self.entries[key]
+            if now() < expires:
+                self.entries.move_to_end(key)
+                return value
+        value = await compute()
+        self.entries[key] = value, now() + self.ttl
+        self.entries.move_to_end(key)
+        if len(self.entries) > self.maxsize:
+            self.entries.popitem(last=False)
+        return value
+
+
+class CountedUses:
+    """A counter in place of a clock says which was used last; two dicts."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize = ttl, maxsize
+        self.values, self.used, self.ticks = {}, {}, itertools.count()
+
+    async def get_or_compute(self, key, compute):
+        if key not in self.values or now() >= self.values[key].expires:
+            self.values[key] = SimpleNamespace(value=await compute(), expires=now() + self.ttl)
+        self.used[key] = next(self.ticks)
+        for least in sorted(self.used, key=self.used.get)[: -self.maxsize]:
+            del self.used[least], self.values[least]
+        return self.values[key].value
+
+
+MISSING = object()
+
+
+class SentinelAndMethods:
+    """Looks up, stores and evicts in methods of its own; frozen entries."""
+
+    @dataclass(frozen=True, slots=True)
+    class Entry:
+        """A value, and the time from which on it is not used."""
+
+        value: object
+        expires: float
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    def lookup(self, key):
+        entry = self.entries.pop(key, None)
+        if entry is None or now() >= entry.expires:
+            return MISSING
+        self.entries[key] = entry
+        return entry.value
+
+    def store(self, key, value):
+        self.entries.pop(key, None)
+        self.entries[key] = self.Entry(value, now() + self.ttl)
+        while len(self.entries) > self.maxsize:
+            del self.entries[next(iter(self.entries))]
+
+    async def get_or_compute(self, key, compute):
+        value = self.lookup(key)
+        if value is MISSING:
+            value = await compute()
+            self.store(key, value)
+        return value
+
+
+class TimersForget:
+    """A timer takes an entry away when its time is over."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    def forget(self, key):
+        value, timer = self.entries.pop(key)
+        timer.cancel()
+        return value
+
+    async def get_or_compute(self, key, compute):
+        if key in self.entries:
+            self.entries[key] = self.entries.pop(key)
+            return self.entries[key][0]
+        value = await compute()
+        if key in self.entries:
+            self.forget(key)
+        timer = asyncio.get_running_loop().call_later(self.ttl, self.forget, key)
+        self.entries[key] = value, timer
+        while len(self.entries) > self.maxsize:
+            self.forget(next(iter(self.entries)))
+        return value
+
+
+class PurgesFirst:
+    """All that has expired goes at each call."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries = ttl, maxsize, {}
+
+    async def get_or_compute(self, key, compute):
+        self.entries = {each: entry for each, entry in self.entries.items() if entry[1] > now()}
+        if key not in self.entries:
+            self.entries[key] = await compute(), now() + self.ttl
+        self.entries = {
+            each: self.entries[each] for each in (*(k for k in self.entries if k != key), key)
+        }
+        self.entries = dict(list(self.entries.items())[-self.maxsize :])
+        return self.entries[key][0]
+
+
+class ListOfUses:
+    """A list says the order, a dict the rest."""
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize, self.entries, self.order = ttl, maxsize, {}, []
+
+    async def get_or_compute(self, key, compute):
+        value, stored = self.entries.get(key, (None, -math.inf))
+        if now() - stored >= self.ttl:
+            value, stored = await compute(), now()
+        self.entries[key] = value, stored
+        self.order = [each for each in self.order if each != key] + [key]
+        while len(self.order) > self.maxsize:
+            del self.entries[self.order.pop(0)]
+        return value
+
+
+class CacheOfTheCourse:
+    def __init__(self, ttl, maxsize):
+        self.cache = AsyncCache(ttl=ttl, maxsize=maxsize)
+
+    async def get_or_compute(self, key, compute):
+        return await self.cache.get_or_compute(key, compute)
 
 
 # 4.3 -------------------------------------------------------------------------------------------
@@ -262,6 +427,169 @@ class CountedFlight:
                     del self.flights[key]
 
 
+# 6.4 -------------------------------------------------------------------------------------------
+
+
+def outcome(answer=None, failed=None, error=None, skipped=()):
+    return {"answer": answer, "failed": failed, "error": error, "skipped": list(skipped)}
+
+
+async def two_timeouts(stages, optional, budget, question):
+    """The budget round all, the seconds of a stage within; told apart by `expired`."""
+    found, skipped, name = question, [], None
+    try:
+        async with asyncio.timeout(budget) as whole:
+            for name, stage in stages.items():
+                try:
+                    async with asyncio.timeout(optional.get(name)):
+                        found = await stage(found)
+                except Exception:
+                    if name not in optional or whole.expired():
+                        raise
+                    skipped.append(name)
+    except Exception as error:  # noqa: BLE001 - it is the result
+        return outcome(failed=name, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def by_wait_for(stages, optional, budget, question):
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        left = end - now()
+        try:
+            found = await asyncio.wait_for(stage(found), min(left, optional.get(name, left)))
+        except Exception as error:  # noqa: BLE001 - it is the result
+            if name in optional and now() < end:
+                skipped.append(name)
+                continue
+            return outcome(failed=name, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def by_wait(stages, optional, budget, question):
+    """Tasks, and `asyncio.wait` with a time limit; what is late, or left by the caller, is cancelled."""
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        task = asyncio.create_task(stage(found))
+        try:
+            await asyncio.wait({task}, timeout=min(end - now(), optional.get(name, budget)))
+            error = task.exception() if task.done() else TimeoutError(name)
+        finally:
+            task.cancel()
+        if error is None:
+            found = task.result()
+        elif name in optional and now() < end:
+            skipped.append(name)
+        else:
+            return outcome(failed=name, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def with_a_method_each(stages, optional, budget, question):
+    return await Pipeline(stages, optional, now() + budget).run(question)
+
+
+class Pipeline:
+    def __init__(self, stages, optional, end):
+        self.stages, self.optional, self.end, self.skipped = stages, optional, end, []
+
+    async def one(self, name, value):
+        allowed = min(self.optional.get(name, math.inf), self.end - now())
+        async with asyncio.timeout(allowed):
+            return await self.stages[name](value)
+
+    async def run(self, value):
+        for name in self.stages:
+            try:
+                value = await self.one(name, value)
+            except Exception as error:  # noqa: BLE001 - it is the result
+                if name not in self.optional or now() >= self.end:
+                    return outcome(failed=name, error=error, skipped=self.skipped)
+                self.skipped.append(name)
+        return outcome(value, skipped=self.skipped)
+
+
+async def by_recursion_over_stages(stages, optional, budget, question):
+    end = now() + budget
+
+    async def rest(names, value, skipped):
+        if not names:
+            return outcome(value, skipped=skipped)
+        name, *others = names
+        try:
+            async with asyncio.timeout_at(min(end, now() + optional.get(name, budget))):
+                value = await stages[name](value)
+        except Exception as error:  # noqa: BLE001 - it is the result
+            if name not in optional or now() >= end:
+                return outcome(failed=name, error=error, skipped=skipped)
+            return await rest(others, value, [*skipped, name])
+        return await rest(others, value, skipped)
+
+    return await rest(list(stages), question, [])
+
+
+async def by_a_timer(stages, optional, budget, question):
+    """Timers cancel the task of the stage."""
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        task = asyncio.ensure_future(stage(found))
+        until = min(end, now() + optional.get(name, budget))
+        timer = asyncio.get_running_loop().call_at(until, task.cancel)
+        [result] = await asyncio.gather(task, return_exceptions=True)
+        timer.cancel()
+        if not isinstance(result, BaseException):
+            found = result
+            continue
+        error = result if isinstance(result, Exception) else TimeoutError(name)
+        if name not in optional or now() >= end:
+            return outcome(failed=name, error=error, skipped=skipped)
+        skipped.append(name)
+    return outcome(found, skipped=skipped)
+
+
+async def required_and_optional(stages, optional, budget, question):
+    """One way for each kind of stage; the failure leaves by an exception of its own."""
+    found, skipped, at = question, [], None
+
+    async def try_it(name, value):
+        try:
+            return await asyncio.wait_for(stages[name](value), optional[name])
+        except Exception:  # noqa: BLE001 - left out
+            skipped.append(name)
+            return value
+
+    async def whole():
+        nonlocal found, at
+        for at in stages:
+            found = await (try_it(at, found) if at in optional else stages[at](found))
+
+    try:
+        await asyncio.wait_for(whole(), budget)
+    except Exception as error:  # noqa: BLE001 - it is the result
+        return outcome(failed=at, error=error, skipped=skipped)
+    return outcome(found, skipped=skipped)
+
+
+async def in_a_task_group(stages, optional, budget, question):
+    found, end, skipped = question, now() + budget, []
+    for name, stage in stages.items():
+        try:
+            async with asyncio.timeout_at(min(end, now() + optional.get(name, budget))):
+                async with asyncio.TaskGroup() as group:
+                    task = group.create_task(stage(found))
+            found = task.result()
+        except* Exception as group_of_one:  # noqa: BLE001 - it is the result
+            error = group_of_one
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+        else:
+            continue
+        if name not in optional or now() >= end:
+            return outcome(failed=name, error=error, skipped=skipped)
+        skipped.append(name)
+    return outcome(found, skipped=skipped)
+
+
 RIGHT = {
     "4.1": (
         pair_as_json,
@@ -282,5 +610,25 @@ RIGHT = {
         DoneOnesAreReplaced,
         LockedDict,
         CountedFlight,
+    ),
+    "4.2": (
+        LastUseByTheClock,
+        Ordered,
+        CountedUses,
+        SentinelAndMethods,
+        TimersForget,
+        PurgesFirst,
+        ListOfUses,
+        CacheOfTheCourse,
+    ),
+    "6.4": (
+        two_timeouts,
+        by_wait_for,
+        by_wait,
+        with_a_method_each,
+        by_recursion_over_stages,
+        by_a_timer,
+        required_and_optional,
+        in_a_task_group,
     ),
 }

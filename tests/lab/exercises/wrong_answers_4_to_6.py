@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter, OrderedDict
 from functools import partial
 
 
@@ -159,6 +160,120 @@ def key_not_returned(name, arguments):
     json.dumps([name, arguments], sort_keys=True)
 
 
+# 4.2 -------------------------------------------------------------------------------------------
+
+
+class TtlCache:
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize = ttl, maxsize
+        self.entries = OrderedDict()
+
+    def fresh(self, key):
+        return key in self.entries and now() - self.entries[key][1] < self.ttl
+
+    def keep(self, key, value):
+        self.entries[key] = value, now()
+        self.entries.move_to_end(key)
+        while len(self.entries) > self.maxsize:
+            self.entries.popitem(last=False)
+
+    async def get_or_compute(self, key, compute):
+        if self.fresh(key):
+            self.entries.move_to_end(key)
+        else:
+            self.keep(key, await compute())
+        return self.entries[key][0]
+
+
+class StaleOnError(TtlCache):
+    async def get_or_compute(self, key, compute):
+        try:
+            return await super().get_or_compute(key, compute)
+        except Exception:
+            if key in self.entries:
+                return self.entries[key][0]
+            raise
+
+
+class RenewedKeepsItsPlace(TtlCache):
+    def keep(self, key, value):
+        self.entries[key] = value, now()
+        while len(self.entries) > self.maxsize:
+            self.entries.popitem(last=False)
+
+
+class RenewingDropsAnother(TtlCache):
+    def keep(self, key, value):
+        if len(self.entries) >= self.maxsize:
+            self.entries.popitem(last=False)
+        self.entries[key] = value, now()
+        self.entries.move_to_end(key)
+
+
+class SharedEntries(TtlCache):
+    entries = OrderedDict()  # noqa: RUF012 - the mistake
+
+    def __init__(self, ttl, maxsize):
+        self.ttl, self.maxsize = ttl, maxsize
+
+
+class LeastOften(TtlCache):
+    def __init__(self, ttl, maxsize):
+        super().__init__(ttl, maxsize)
+        self.uses = Counter()
+
+    def keep(self, key, value):
+        if key not in self.entries and len(self.entries) >= self.maxsize:
+            del self.entries[min(self.entries, key=self.uses.__getitem__)]
+        self.entries[key] = value, now()
+
+    async def get_or_compute(self, key, compute):
+        value = await super().get_or_compute(key, compute)
+        self.uses[key] += 1
+        return value
+
+
+class SoonestToExpire(TtlCache):
+    def keep(self, key, value):
+        self.entries[key] = value, now()
+        while len(self.entries) > self.maxsize:
+            del self.entries[min(self.entries, key=lambda each: self.entries[each][1])]
+
+
+class ClearsAll(TtlCache):
+    def keep(self, key, value):
+        if key not in self.entries and len(self.entries) >= self.maxsize:
+            self.entries.clear()
+        self.entries[key] = value, now()
+
+
+class RefusesTheNew(TtlCache):
+    async def get_or_compute(self, key, compute):
+        if key not in self.entries and len(self.entries) >= self.maxsize:
+            return await compute()
+        return await super().get_or_compute(key, compute)
+
+
+class NoneIsNoValue(TtlCache):
+    def fresh(self, key):
+        return self.entries.get(key, (None,))[0] is not None and super().fresh(key)
+
+
+class RenewedNeverAgain(TtlCache):
+    def keep(self, key, value):
+        _, since = self.entries.get(key, (None, now()))
+        super().keep(key, value)
+        self.entries[key] = value, since
+
+
+class ErrorAsAnAnswer(TtlCache):
+    async def get_or_compute(self, key, compute):
+        try:
+            return await super().get_or_compute(key, compute)
+        except Exception as error:  # noqa: BLE001 - the mistake
+            return error
+
+
 # 4.3 -------------------------------------------------------------------------------------------
 
 
@@ -268,6 +383,105 @@ class NewcomersWaitForEver(SingleFlight):
             raise
 
 
+# 6.4 -------------------------------------------------------------------------------------------
+
+
+async def in_time(stages, optional, budget, question, keep=lambda new, old: new):
+    found, end, skipped = question, now() + budget, []
+    result = {"answer": None, "failed": None, "error": None, "skipped": skipped}
+    for name, stage in stages.items():
+        try:
+            async with asyncio.timeout_at(min(end, now() + optional.get(name, budget))):
+                found = keep(await stage(found), found)
+        except Exception as error:  # noqa: BLE001
+            if name not in optional or now() >= end:
+                return result | {"failed": name, "error": error}
+            skipped.append(name)
+    return result | {"answer": found}
+
+
+async def late_stage_goes_on(stages, optional, budget, question):
+    def in_background(stage):
+        async def run(value):
+            return await asyncio.shield(asyncio.ensure_future(stage(value)))
+
+        return run
+
+    stages = {name: in_background(stage) for name, stage in stages.items()}
+    return await in_time(stages, optional, budget, question)
+
+
+async def waits_without_cancel(stages, optional, budget, question):
+    found, end, skipped = question, now() + budget, []
+    result = {"answer": None, "failed": None, "error": None, "skipped": skipped}
+    for name, stage in stages.items():
+        task = asyncio.create_task(stage(found))
+        allowed = min(end - now(), optional.get(name, budget))
+        done, _ = await asyncio.wait({task}, timeout=allowed)
+        error = task.exception() if done else TimeoutError()
+        if error is None:
+            found = task.result()
+        elif name not in optional or now() >= end:
+            return result | {"failed": name, "error": error}
+        else:
+            skipped.append(name)
+    return result | {"answer": found}
+
+
+async def empty_keeps_the_old(stages, optional, budget, question):
+    return await in_time(stages, optional, budget, question, lambda new, old: new or old)
+
+
+async def none_keeps_the_old(stages, optional, budget, question):
+    return await in_time(
+        stages, optional, budget, question, lambda new, old: old if new is None else new
+    )
+
+
+async def empty_is_failed(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result if result["answer"] else result | {"failed": result["failed"] or "chat"}
+
+
+async def partial_answer(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | ({"answer": "so far"} if result["failed"] else {})
+
+
+_skipped = []
+
+
+async def shared_skipped(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    _skipped.extend(result["skipped"])
+    return result | {"skipped": list(_skipped)}
+
+
+async def forgets_skipped_on_failure(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | ({"skipped": []} if result["failed"] else {})
+
+
+async def last_skipped_only(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | {"skipped": result["skipped"][-1:]}
+
+
+async def half_the_seconds(stages, optional, budget, question):
+    optional = {name: seconds / 2 for name, seconds in optional.items()}
+    return await in_time(stages, optional, budget, question)
+
+
+async def every_error_a_timeout(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | ({"error": TimeoutError()} if result["failed"] else {})
+
+
+async def number_of_skipped(stages, optional, budget, question):
+    result = await in_time(stages, optional, budget, question)
+    return result | {"skipped": len(result["skipped"])}
+
+
 WRONG = {
     "4.1": {
         none_for_a_type_error: "None in place of a TypeError",
@@ -309,5 +523,32 @@ WRONG = {
         FollowersComputeAfterAnError: "nobody of them computes again",
         ErrorAsAValue: "an error belongs to everybody",
         NewcomersWaitForEver: "waits for what is under way",
+    },
+    "4.2": {
+        StaleOnError: "served in place of the error",
+        RenewedKeepsItsPlace: "keeps its old place",
+        RenewingDropsAnother: "a key that is renewed drops another",
+        SharedEntries: "two caches share their entries",
+        LeastOften: "not the least often used",
+        SoonestToExpire: "not the oldest",
+        ClearsAll: "it drops more than it must",
+        RefusesTheNew: "more than `maxsize` entries",
+        NoneIsNoValue: "an empty answer is an answer",
+        RenewedNeverAgain: "fresh answers are computed anew",
+        ErrorAsAnAnswer: "an error goes to the caller",
+    },
+    "6.4": {
+        late_stage_goes_on: "goes on in the background",
+        waits_without_cancel: "goes on in the background",
+        empty_keeps_the_old: "is a result",
+        none_keeps_the_old: "is a result",
+        empty_is_failed: "is a result",
+        partial_answer: "is no answer",
+        shared_skipped: "make a new list",
+        forgets_skipped_on_failure: 'has the list under "skipped", too',
+        last_skipped_only: "several stages may be left out",
+        half_the_seconds: "nothing was late",
+        every_error_a_timeout: "the error that the stage raised",
+        number_of_skipped: 'its name stands in "skipped"',
     },
 }

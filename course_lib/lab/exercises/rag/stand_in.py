@@ -7,9 +7,12 @@ from typing import Any
 
 from course_lib.errors import BadRequest, RateLimited, Unavailable
 
-__all__ = ["Step", "StepCalls"]
+__all__ = ["EMPTY", "Returning", "Step", "StepCalls"]
 
 Step = Callable[[Any], Awaitable[Any]]
+
+EMPTY: tuple[Any, ...] = ("", [], 0, None, False)
+"""Results that are there, though none of them is true."""
 
 
 class StepCalls:
@@ -84,3 +87,19 @@ class StepCalls:
         if isinstance(self._seconds, Mapping):
             return self._seconds.get(item, 0.1)
         return self._seconds
+
+
+class Returning(StepCalls):
+    """A step that answers everything with one value.
+
+    Args:
+        value: The value.
+    """
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self._value = value
+
+    def answer(self, item: str) -> Any:  # noqa: ARG002 - whatever it is
+        """The value."""
+        return self._value
