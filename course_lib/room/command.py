@@ -105,12 +105,13 @@ def hosts_of(listen: str, names: list[str]) -> set[str]:
 
 
 def own_addresses() -> set[str]:
-    """Return the addresses of this machine."""
+    """Return the addresses of this machine, those left out that need the interface's name."""
     import psutil  # noqa: PLC0415
 
     families = {socket.AF_INET, socket.AF_INET6}
     found = (each for addresses in psutil.net_if_addrs().values() for each in addresses)
-    return {each.address.partition("%")[0] for each in found if each.family in families}
+    addresses = {each.address for each in found if each.family in families}
+    return {each for each in addresses if "%" not in each and not each.startswith("fe80:")}
 
 
 def _introduce(room: Room, port: int, listen: str, hosts: set[str]) -> None:

@@ -1,11 +1,13 @@
 """What the room keeps and shows, over kills and restarts; and that nothing of it loads unasked."""
 
 import asyncio
+import signal
+import socket
 import subprocess
 import sys
 
 import pytest
-from room_support import ROOT, result, running_room
+from room.room_support import ROOT, result, running_room
 
 from course_lib.lab.progress_line import progress_line
 from course_lib.room.register import MOST_SEATS, Full, Register
@@ -33,6 +35,19 @@ def test_a_kill_and_a_restart_lose_nothing(tmp_path):
         assert after == before
         assert again.ask("/api/hand", {"up": False}, token=alan)[0] == 200
         assert again.join("Ada", token=ada) == (1, ada)
+
+
+def test_ctrl_c_ends_it_while_a_board_watches(tmp_path):
+    """In peace: no traceback, exit status 0, and the file is whole without its log."""
+    with running_room(tmp_path / "room.sqlite") as room, socket.socket() as board:
+        room.join()
+        board.connect(("127.0.0.1", room.port))
+        asked = f"GET /api/watch HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {room.key}"
+        board.sendall(f"{asked}\r\n\r\n".encode())
+        assert board.recv(12) == b"HTTP/1.1 200"
+        room.process.send_signal(signal.SIGINT)
+        assert room.process.wait(60) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["room.sqlite"]
 
 
 def test_all_is_deleted_by_one_command(tmp_path):

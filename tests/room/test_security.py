@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from room_support import result, running_room
+from room.room_support import result, running_room
 
 
 @pytest.fixture(scope="module")
