@@ -18,6 +18,7 @@ import asyncio
 import contextvars
 import ctypes
 import inspect
+import math
 import sys
 import threading
 import time
@@ -69,7 +70,14 @@ class Simulation(Generic[T]):
     seconds: float
 
 
-def simulate(main: Program[T], *, limit: float = 3600.0, patience: float = 30.0) -> Simulation[T]:
+def simulate(
+    main: Program[T],
+    *,
+    limit: float = 3600.0,
+    patience: float = 30.0,
+    effort: float = math.inf,
+    lateness: float = 0.0,
+) -> Simulation[T]:
     """Run an asynchronous program to its end in virtual time.
 
     The program runs on an event loop of its own, in a thread of its own, with the caller's context
@@ -81,6 +89,8 @@ def simulate(main: Program[T], *, limit: float = 3600.0, patience: float = 30.0)
         main: A coroutine, or a function without arguments that returns an awaitable.
         limit: Virtual seconds that the program may take.
         patience: Seconds of real time that the program may take.
+        effort: Seconds of the processor's time that the program may take: the same on a busy machine.
+        lateness: Virtual seconds by which each timer is late, as timers of a real loop are.
 
     Returns:
         The program's value and its virtual seconds.
@@ -89,22 +99,23 @@ def simulate(main: Program[T], *, limit: float = 3600.0, patience: float = 30.0)
         Deadlock: Every task waits and no timer is set; lists who waits where.
         Livelock: The program polls without letting time move.
         TimeLimit: It wants more virtual time than `limit`.
-        Unresponsive: It took more real time than `patience`; says where it was.
+        Unresponsive: It took more real time than `patience`, or more of the processor's than
+            `effort`; says where it was.
         NotSimulated: It used a thread, a socket or a process.
         RuntimeError: Called inside a simulation.
         TypeError: `main` is neither coroutine nor function.
         Exception: Whatever `main` raised.
     """
     _check(main)
-    return _Run(main, limit).result(patience)
+    return _Run(main, VirtualLoop(limit, lateness)).result(patience, effort)
 
 
 class _Run(Generic[T]):
     """One simulation: its loop, its thread, and what came of it."""
 
-    def __init__(self, main: Program[T], limit: float) -> None:
+    def __init__(self, main: Program[T], loop: VirtualLoop) -> None:
         self._main = main
-        self._loop = VirtualLoop(limit)
+        self._loop = loop
         self._done = threading.Event()
         self._outcome: Simulation[T] | None = None
         self._error: BaseException | None = None
@@ -113,11 +124,11 @@ class _Run(Generic[T]):
             target=context.run, args=(self._work,), name="lab.simulate", daemon=True
         )
 
-    def result(self, patience: float) -> Simulation[T]:
+    def result(self, patience: float, effort: float) -> Simulation[T]:
         try:
             with interruptible():
                 self._thread.start()
-                self._wait(patience)
+                self._wait(patience, effort)
         except BaseException as error:  # a KeyboardInterrupt, most likely
             self._stop(error)
             raise
@@ -129,16 +140,21 @@ class _Run(Generic[T]):
         finally:
             self._error = None  # an error that refers to its own frame is not freed at once
 
-    def _wait(self, patience: float) -> None:
-        impatient_at = time.monotonic() + patience
+    def _wait(self, patience: float, effort: float) -> None:
+        impatient_at, begun = time.monotonic() + patience, _processor_time(self._thread)
         while not self._done.wait(_GLANCE):
             if time.monotonic() > impatient_at:
-                raise Unresponsive(
-                    f"The program is not done after {patience:g} s of real time (and "
-                    f"{self._loop.time():g} s of virtual time). It is {self._where()}\n"
-                    "An endless loop or a blocking call there stops the event loop: await "
-                    "something in it. If it only needs longer, pass `patience=`."
-                )
+                raise self._unresponsive(f"{patience:g} s of real time")
+            if effort < math.inf and _processor_time(self._thread) - begun > effort:
+                raise self._unresponsive(f"{effort:g} s of the processor's time")
+
+    def _unresponsive(self, spent: str) -> Unresponsive:
+        return Unresponsive(
+            f"The program is not done after {spent} (and {self._loop.time():g} s of virtual time). "
+            f"It is {self._where()}\n"
+            "An endless loop or a blocking call there stops the event loop: await something in it.",
+            "If it only needs longer, pass `patience=`.",
+        )
 
     def _where(self) -> str:
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - documented
@@ -183,6 +199,13 @@ class _Run(Generic[T]):
             )
         value = await awaitable
         return Simulation(value, self._loop.moment)
+
+
+def _processor_time(thread: threading.Thread) -> float:
+    """Seconds of the processor that a thread has used; where that is not told, the process."""
+    if hasattr(time, "pthread_getcpuclockid") and thread.is_alive():
+        return time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+    return time.process_time()
 
 
 class _Stopped(asyncio.CancelledError):

@@ -38,7 +38,15 @@ _FEW = 1_000  # below this many, finished tasks and cancelled timers are not wor
 
 
 class SimulationError(RuntimeError):
-    """The simulated program cannot go on, or must not."""
+    """The simulated program cannot go on, or must not.
+
+    Attributes:
+        finding: What is wrong, without the advice about `simulate`'s arguments.
+    """
+
+    def __init__(self, finding: str, advice: str = "") -> None:
+        super().__init__(f"{finding}\n{advice}" if advice else finding)
+        self.finding = finding
 
 
 class Deadlock(SimulationError):  # noqa: N818 - the vocabulary of the field
@@ -70,17 +78,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Args:
         limit: Virtual seconds after which `TimeLimit` is raised.
+        lateness: Virtual seconds by which each timer is late, as on a machine that is busy.
+
+    Attributes:
+        most_still: Callbacks that may run without time moving, before `Livelock` is raised.
     """
 
     _ready: deque[asyncio.Handle]
     _stopping: bool
 
-    def __init__(self, limit: float = math.inf) -> None:
+    def __init__(self, limit: float = math.inf, lateness: float = 0.0) -> None:
         super().__init__()
         self.limit = limit
+        self.lateness = lateness
         self.rounds = 0  # how often callbacks were run: the guard's proof of life
         self.moment = 0.0  # seconds since the start in whole nanoseconds: rounding does not add up
         self._now = 0.0  # the same, but no earlier than any deadline that was kept
+        self.most_still = MAX_STILL
         self._still = 0  # callbacks run since time last moved
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = count()
@@ -102,6 +116,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run the callback at a virtual time, or less than a nanosecond later."""
+        when += self.lateness
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         return self._set(handle, when)
 
@@ -113,6 +128,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run the callback after so many virtual seconds."""
+        delay += self.lateness
         handle = asyncio.TimerHandle(self._now + delay, callback, args, self, context)
         return self._set(handle, self.moment + delay)
 
@@ -154,7 +170,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise self._interruption
         if not self._ready and not self._stopping:
             self._jump()
-        elif self._still > MAX_STILL:
+        elif self._still > self.most_still:
             raise Livelock(self._livelock())
         while self._timers and self._timers[0][0] <= self.moment:
             timer = heapq.heappop(self._timers)[2]
@@ -177,13 +193,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if when > self.limit:
             raise TimeLimit(
                 f"The program is not done after {self._now:g} virtual seconds, and its next timer "
-                f"({when:g} s) is beyond the limit of {self.limit:g} s. If it should take that "
-                f"long, pass `limit=`.{self._list()}"
+                f"({when:g} s) is beyond the limit of {self.limit:g} s.{self._list()}",
+                "If it should take that long, pass `limit=`.",
             )
         if when > self.moment:
             self.moment, self._still = when, 0
             self._now = max(self._now, when)
-        elif self._still > MAX_STILL:
+        elif self._still > self.most_still:
             raise Livelock(self._livelock())
 
     def _deadlock(self) -> str:
@@ -195,7 +211,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _livelock(self) -> str:
         return (
-            f"The clock has stood at {self.moment:g} virtual seconds for {MAX_STILL:,} steps of the "
+            f"The clock has stood at {self.moment:g} virtual seconds for {self.most_still:,} steps of the "
             "loop: something polls without waiting, with `sleep(0)` or with a delay that rounds "
             f"to no nanosecond. Await an event, or sleep for a real interval.{self._list()}"
         )

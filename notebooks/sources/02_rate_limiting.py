@@ -373,7 +373,13 @@ assert longest >= 5
 # %% [markdown]
 # ### Exercise 2.1: a bucket that keeps its rate
 #
-# Mend it. `Bucket(rate, capacity)` has `await acquire()`: at most `capacity + rate * t` tokens in *any* `t` seconds, exactly the rate when saturated, first come first served, and whoever is cancelled delays nobody. It inherits `refill`. About 6 lines.
+# Mend it. `Bucket(rate, capacity)` has `await acquire()`, and inherits `refill`. About 6 lines. Graded, also with timers that wake late:
+#
+# - It starts full. At most `capacity + rate * t` tokens go out in *any* `t` seconds.
+# - When saturated it gives exactly the rate, however late its wake-ups are. Nobody waits for longer than the missing token takes.
+# - First come, first served, also for those who come when a token is just there.
+# - Whoever is cancelled delays nobody, neither those who wait already nor those who come later.
+# - It does not poll: a caller sleeps until the token is there.
 
 
 # %% tags=["exercise"] exercise="2.1"
@@ -480,7 +486,12 @@ assert gated.peak_in_flight == 4
 # %% [markdown]
 # ### Exercise 2.2: patience that holds no slot
 #
-# A refused call waits for `retry_after` and tries again. Write `patient(search, query, slots, attempts)`: each attempt takes a slot of the semaphore `slots`, the wait takes none; after the last attempt the error goes to the caller, and so does any other error at once. About 9 lines.
+# A refused call waits for `retry_after` and tries again. Write `patient(search, query, slots, attempts)`. About 9 lines. Graded:
+#
+# - It makes at most `attempts` calls, and returns the answer, whatever that is: `None` and `0` are answers, too.
+# - After `RateLimited` it waits for the error's `retry_after` seconds, or up to a tenth longer, and tries again.
+# - Each attempt takes a slot of the semaphore `slots` and gives it back; the wait takes none.
+# - After the last attempt the error is raised, without another wait. Any other error is raised at once.
 
 
 # %% tags=["exercise"] exercise="2.2"
@@ -599,7 +610,11 @@ assert held.ledger.answered == 120 and held.seconds >= 0.95 * (120 - 10) / 50
 #
 # ### Exercise 2.3: a limit that finds its level
 #
-# Write `next_limit(limit, rejected, used)`: the limit for the next round, from the limit of this one, how many calls were refused, and how many slots were in use. It grows only if all of them were: a limit that nobody reaches has not been tested. About 3 lines.
+# Write `next_limit(limit, rejected, used)`: the limit for the next round, from the limit of this one, how many calls were refused, and how many slots were in use. All are whole numbers, and a limit is at least 1. About 3 lines. Graded:
+#
+# - If any call was refused, however many, the limit is halved (rounded down), but not below 1. Whether all slots were in use does not matter.
+# - If none was refused and all slots were in use, it grows by one, without a maximum.
+# - Otherwise it stays: a limit that nobody reaches has not been tested.
 
 
 # %% tags=["exercise"] exercise="2.3"

@@ -123,4 +123,9 @@ def _html(text: str) -> str:
 
 
 def _observed(line: Line) -> str:
-    return line.got if line.good else f"{line.got} (wanted: {line.wanted})"
+    """What was seen, and what should be; a cross never stands beside the figure of a tick."""
+    if line.good:
+        return line.got
+    if line.got == line.wanted:
+        return f"nearly, but not quite {line.wanted}"
+    return f"{line.got} (wanted: {line.wanted})"

@@ -1,12 +1,15 @@
 """The exercises' verbs: `check`, `hint`, `solution`, the same three for all."""
 
 import asyncio
+import functools
+import gc
 import inspect
 import linecache
 import traceback
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from course_lib.lab.exercises.card import Grading, ScoreCard, named
@@ -20,6 +23,11 @@ __all__ = ["Exercise", "Hint", "cause_of"]
 
 LEARNERS_LEAKS = ("coroutine never awaited", "lost task", "task exception never retrieved")
 """What a wrong answer may leave behind: a diagnosis names it, `hygiene` need not."""
+
+
+_EXERCISES = Path(__file__).parent
+_STUMBLES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+"""What a grader raises that was given something else than it expects: not the learner's error."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -87,12 +95,18 @@ class Exercise:
         misuse = self._misuse(function)
         if misuse:
             return ScoreCard(title, "not yet", diagnosis=misuse, name="not-called-as-asked")
+        with expected(*LEARNERS_LEAKS), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # "never awaited": the card says it
+            try:
+                return await self._graded(function, title)
+            finally:
+                gc.collect()  # what a mistake leaves goes now, not in the notebook's last cell
+
+    async def _graded(self, function: Callable[..., Any], title: str) -> ScoreCard:
         try:
-            with expected(*LEARNERS_LEAKS), warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # "never awaited": the card says it
-                grading = await self.grade(function)
+            grading = await self.grade(function)
         except SimulationError as error:
-            return ScoreCard(title, "not yet", diagnosis=str(error), name=_name_of(error))
+            return ScoreCard(title, "not yet", diagnosis=error.finding, name=_name_of(error))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if _cancelled_from_outside(error):
                 raise
@@ -165,9 +179,25 @@ def _name_of(error: BaseException) -> str:
 def _raised(function: Callable[..., Any], error: BaseException) -> str:
     """What was raised and, where it is known, in which line of the learner's code."""
     said = f"it raised {type(error).__name__}: {error}" if str(error) else f"it raised {error!r}"
-    file = getattr(getattr(function, "__code__", None), "co_filename", None)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+    file, frames = _file_of(function), traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
         if frame.filename == file:
             line = frame.line or linecache.getline(frame.filename, frame.lineno or 0).strip()
-            return f"{said}, in the line `{line}`"
+            return f"{said}, in the line `{line}`" if line else said
+    if isinstance(error, _STUMBLES) and frames and _EXERCISES in Path(frames[-1].filename).parents:
+        return (
+            "what it gave back cannot be looked at as what was asked for: read the exercise's text "
+            f"again ({type(error).__name__} while it was compared)"
+        )
     return said
+
+
+def _file_of(function: Any) -> str | None:
+    """Where the learner's function, class or partial was written."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isclass(function):
+        methods = (vars(each) for each in function.__mro__ if each is not object)
+        codes = (getattr(each, "__code__", None) for names in methods for each in names.values())
+        return next((code.co_filename for code in codes if code), None)
+    return getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", None)

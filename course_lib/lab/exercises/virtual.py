@@ -5,16 +5,29 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from course_lib.errors import RateLimited, Unavailable
 from course_lib.lab.simulation import simulate
+from course_lib.lab.virtual_loop import VirtualLoop
 from course_lib.service import NO_ANSWER, Call, Recorder
 
-__all__ = ["PATIENCE", "Run", "VirtualService", "run_virtually"]
+__all__ = ["PATIENCE", "Run", "VirtualService", "left_running", "run_virtually", "virtually"]
 
 PATIENCE = 5.0
-"""Seconds of real time that a learner's function may take: a busy loop ends with a diagnosis."""
+"""Seconds of real time that a learner's function may wait for a real provider."""
+
+EFFORT, BLOCKED = 1.5, 10.0
+"""Seconds of the processor, and of real time, that a learner's function may take in virtual time: a
+busy loop is named soon, on a busy machine as well, and so is a call that blocks."""
+
+
+STEPS = 100_000
+"""Callbacks that may run without time moving, before a function is told that it polls."""
+
+_ROUNDS_TO_END = 5  # of the loop: a task that was cancelled ends within as many
+
+T = TypeVar("T")
 
 
 class VirtualService:
@@ -26,6 +39,7 @@ class VirtualService:
         hanging: Positions of the queries that are never answered.
         refusing: How often a query, by its position, is refused (429) before it is answered.
         retry_after: Seconds that a refusal asks the caller to wait.
+        answers: What is answered to a query, by its position, where that is no text of its own.
     """
 
     def __init__(
@@ -36,6 +50,7 @@ class VirtualService:
         hanging: Collection[int] = (),
         refusing: Mapping[int, int] | None = None,
         retry_after: float = 1.0,
+        answers: Mapping[int, Any] | None = None,
     ) -> None:
         self.queries = [f"question {number}" for number in range(len(latencies))]
         self._recorder = Recorder(lambda: asyncio.get_running_loop().time())
@@ -44,9 +59,10 @@ class VirtualService:
         self._hanging = {self.queries[number] for number in hanging}
         self._refusals = {self.queries[at]: times for at, times in (refusing or {}).items()}
         self._retry_after = retry_after
+        self._answers = {self.queries[at]: each for at, each in (answers or {}).items()}
 
-    async def search(self, query: str) -> str:
-        """Return the answer to `query` after its time.
+    async def search(self, query: str) -> Any:
+        """Return the answer to `query` after its time; without a time, at once.
 
         Raises:
             RateLimited: The query is to be refused once more.
@@ -72,7 +88,8 @@ class VirtualService:
     async def _work(self, query: str) -> None:
         if query in self._hanging:
             await asyncio.get_running_loop().create_future()
-        await asyncio.sleep(self._latencies[query])
+        if self._latencies[query]:
+            await asyncio.sleep(self._latencies[query])
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -84,12 +101,12 @@ class VirtualService:
         """Calls under way at once, at most; refused ones do not count."""
         return self._recorder.ledger().peak_in_flight
 
-    def answer(self, query: str) -> str:
+    def answer(self, query: str) -> Any:
         """What `search` returns for a query that succeeds."""
-        return f"answer to {query}"
+        return self._answers.get(query, f"answer to {query}")
 
     @property
-    def answers(self) -> list[str]:
+    def answers(self) -> list[Any]:
         """The right answers, in the order of the queries."""
         return [self.answer(query) for query in self.queries]
 
@@ -109,14 +126,39 @@ class Run:
     left_running: int
 
 
-def run_virtually(program: Callable[[], Awaitable[Any]]) -> Run:
-    """Run the program in virtual time, and count the tasks that outlive it."""
+def run_virtually(program: Callable[[], Awaitable[Any]], *, lateness: float = 0.0) -> Run:
+    """Run the program in virtual time, and count the tasks that outlive it.
+
+    Args:
+        program: A function without arguments that returns an awaitable.
+        lateness: Seconds by which each timer is late.
+    """
 
     async def main() -> tuple[Any, float, int]:
         value = program()
         if inspect.isawaitable(value):
             value = await value
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        return value, asyncio.get_running_loop().time(), len(others)
+        seconds = asyncio.get_running_loop().time()
+        return value, seconds, await left_running()
 
-    return Run(*simulate(main, patience=PATIENCE).value)
+    return Run(*virtually(main, lateness=lateness))
+
+
+def virtually(program: Callable[[], Awaitable[T]], *, lateness: float = 0.0) -> T:
+    """Return what the program returns, run in virtual time within an exercise's bounds."""
+
+    async def main() -> T:
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualLoop):
+            loop.most_still = STEPS
+        value = program()
+        return await value if inspect.isawaitable(value) else cast("T", value)
+
+    return simulate(main, patience=BLOCKED, effort=EFFORT, lateness=lateness).value
+
+
+async def left_running() -> int:
+    """Count the other tasks, those left out that have been cancelled and are about to end."""
+    for _ in range(_ROUNDS_TO_END):
+        await asyncio.sleep(0)
+    return len(asyncio.all_tasks() - {asyncio.current_task()})

@@ -1,0 +1,406 @@
+"""Right answers to notebooks 1 to 3 that differ in what they synchronise with, or in how they are built."""
+
+import asyncio
+import collections
+import random
+
+from answers_rate_limiting import Bucket
+
+from course_lib.errors import RateLimited
+from course_lib.rate_limiting import TokenBucket
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+class Refilled:
+    """What notebook 2 gives to begin with."""
+
+    def __init__(self, rate, capacity):
+        self.rate, self.capacity = rate, capacity
+        self.tokens, self.filled = capacity, now()
+        self.lock = asyncio.Lock()
+
+    def refill(self):
+        passed = now() - self.filled
+        self.tokens = min(self.capacity, self.tokens + passed * self.rate)
+        self.filled = now()
+
+
+# 2.1 -------------------------------------------------------------------------------------------
+
+
+class TokenTakenFirst(Refilled):
+    """In debt while it sleeps, under the lock; who gives up pays back."""
+
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            self.tokens -= 1
+            if self.tokens < 0:
+                try:
+                    await asyncio.sleep(-self.tokens / self.rate)
+                except asyncio.CancelledError:
+                    self.tokens += 1
+                    raise
+
+
+class NearlyOneIsOne(Refilled):
+    """A loop, with an allowance for rounding."""
+
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            while self.tokens < 1 - 1e-9:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.refill()
+            self.tokens -= 1
+
+
+class SleepsUntil(Refilled):
+    """Works out when the token is there, and waits until that."""
+
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            due = self.filled + max(0, 1 - self.tokens) / self.rate
+            while now() < due:  # noqa: ASYNC110 - the answer that is common
+                await asyncio.sleep(due - now())
+            self.refill()
+            self.tokens -= 1
+
+
+class Theoretical:
+    """The time at which the bucket would be full again (GCRA), in place of tokens."""
+
+    def __init__(self, rate, capacity):
+        self.step, self.room = 1 / rate, (capacity - 1) / rate
+        self.full_at = now()
+        self.lock = asyncio.Lock()
+
+    async def acquire(self):
+        async with self.lock:
+            wait = self.full_at - self.room - now()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            self.full_at = max(self.full_at, now()) + self.step
+
+
+class OfLog:
+    """Remembers, for each token of the bucket, when it is there again."""
+
+    def __init__(self, rate, capacity):
+        self.step, self.lock = 1 / rate, asyncio.Lock()
+        self.given = collections.deque([float("-inf")] * capacity, maxlen=capacity)
+        self.last = float("-inf")
+
+    async def acquire(self):
+        async with self.lock:
+            due = self.given[0]
+            if due > now():
+                await asyncio.sleep(due - now())
+            self.last = max(self.last, now()) + self.step
+            self.given.append(self.last)
+
+
+class WithACondition(Refilled):
+    """A condition in place of the lock, and a count of who is next."""
+
+    def __init__(self, rate, capacity):
+        super().__init__(rate, capacity)
+        self.turn = asyncio.Condition()
+
+    async def acquire(self):
+        async with self.turn:
+            self.refill()
+            if self.tokens < 1:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.refill()
+            self.tokens -= 1
+            self.turn.notify()
+
+
+class WithASemaphore(Refilled):
+    """A semaphore of one is a lock, and is first come, first served."""
+
+    def __init__(self, rate, capacity):
+        super().__init__(rate, capacity)
+        self.turn = asyncio.Semaphore(1)
+
+    async def acquire(self):
+        await self.turn.acquire()
+        try:
+            self.refill()
+            if self.tokens < 1:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.refill()
+            self.tokens -= 1
+        finally:
+            self.turn.release()
+
+
+class WithFutures(Refilled):
+    """Waiters in a deque, woken by one timer; who is gone is passed over."""
+
+    def __init__(self, rate, capacity):
+        super().__init__(rate, capacity)
+        self.waiters, self.timer = collections.deque(), None
+
+    async def acquire(self):
+        self.refill()
+        if self.tokens >= 1 and not self.waiters:
+            self.tokens -= 1
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        self.set_timer()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.tokens += 1
+                self.wake()
+            raise
+
+    def set_timer(self):
+        if self.timer is None and self.waiters:
+            seconds = max(0, 1 - self.tokens) / self.rate
+            self.timer = asyncio.get_running_loop().call_later(seconds, self.ring)
+
+    def ring(self):
+        self.timer = None
+        self.refill()
+        self.wake()
+
+    def wake(self):
+        while self.waiters and self.tokens >= 1 - 1e-9:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                self.tokens -= 1
+                waiter.set_result(None)
+        while self.waiters and self.waiters[0].done():
+            self.waiters.popleft()
+        self.set_timer()
+
+
+class OfTheCourse:
+    """The course's own part."""
+
+    def __init__(self, rate, capacity):
+        self.bucket = TokenBucket(rate=rate, capacity=capacity)
+
+    async def acquire(self):
+        await self.bucket.aacquire()
+
+
+# 2.2 -------------------------------------------------------------------------------------------
+
+
+async def counting_down(search, query, slots, attempts):
+    while True:
+        attempts -= 1
+        try:
+            async with slots:
+                return await search(query)
+        except RateLimited as error:
+            if not attempts:
+                raise
+            refusal = error
+        await asyncio.sleep(refusal.retry_after)
+
+
+async def calling_itself(search, query, slots, attempts):
+    try:
+        async with slots:
+            return await search(query)
+    except RateLimited as error:
+        if attempts <= 1:
+            raise
+        await asyncio.sleep(error.retry_after)
+    return await calling_itself(search, query, slots, attempts - 1)
+
+
+async def acquire_and_release(search, query, slots, attempts):
+    for attempt in range(attempts):
+        await slots.acquire()
+        try:
+            return await search(query)
+        except RateLimited as error:
+            if attempt == attempts - 1:
+                raise
+            wait = error.retry_after
+        finally:
+            slots.release()
+        await asyncio.sleep(wait)
+    return None
+
+
+async def with_an_inner_function(search, query, slots, attempts):
+    async def once():
+        async with slots:
+            return await search(query)
+
+    for _ in range(attempts - 1):
+        try:
+            return await once()
+        except RateLimited as error:
+            await asyncio.sleep(error.retry_after)
+    return await once()
+
+
+async def a_little_longer(search, query, slots, attempts):
+    for attempt in range(attempts):
+        try:
+            async with slots:
+                return await search(query)
+        except RateLimited as error:
+            if attempt + 1 == attempts:
+                raise
+            await asyncio.sleep(error.retry_after * random.uniform(1, 1.1))
+    return None
+
+
+async def keeps_the_error(search, query, slots, attempts):
+    last = None
+    for _ in range(attempts):
+        if last is not None:
+            await asyncio.sleep(last.retry_after)
+        try:
+            async with slots:
+                return await search(query)
+        except RateLimited as error:
+            last = error
+    raise last
+
+
+def no_coroutine_function(search, query, slots, attempts):
+    return asyncio.ensure_future(counting_down(search, query, slots, attempts))
+
+
+class AnObject:
+    async def __call__(self, search, query, slots, attempts):
+        tried = 0
+        while (outcome := await self.attempt(search, query, slots))[0] is not None:
+            tried += 1
+            if tried == attempts:
+                raise outcome[0]
+            await asyncio.wait_for(asyncio.sleep(outcome[0].retry_after), None)
+        return outcome[1]
+
+    async def attempt(self, search, query, slots):
+        async with slots:
+            try:
+                return None, await search(query)
+            except RateLimited as error:
+                return error, None
+
+
+an_object = AnObject()
+
+
+async def as_a_task(search, query, slots, attempts):
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(slotted(search, query, slots))
+    outcome = task.result()
+    if not isinstance(outcome, RateLimited):
+        return outcome
+    if attempts == 1:
+        raise outcome
+    await asyncio.sleep(outcome.retry_after)
+    return await as_a_task(search, query, slots, attempts - 1)
+
+
+async def slotted(search, query, slots):
+    try:
+        async with slots:
+            return await search(query)
+    except RateLimited as error:
+        return error
+
+
+async def by_an_event(search, query, slots, attempts):
+    for left in range(attempts, 0, -1):
+        try:
+            async with slots:
+                return await search(query)
+        except RateLimited as error:
+            if left == 1:
+                raise
+            over = asyncio.Event()
+            asyncio.get_running_loop().call_later(error.retry_after, over.set)
+        await over.wait()
+    return None
+
+
+# 2.3 -------------------------------------------------------------------------------------------
+
+
+def in_cases(limit, rejected, used):
+    if rejected > 0:
+        return 1 if limit < 2 else limit // 2
+    if used < limit:
+        return limit
+    return limit + 1
+
+
+def shifted(limit, rejected, used):
+    return max(1, limit >> 1) if rejected else limit + (used >= limit)
+
+
+def rounded_down(limit, rejected, used):
+    return max(int(limit / 2), 1) if rejected else limit + int(limit == used)
+
+
+def matched(limit, rejected, used):
+    match (bool(rejected), used == limit):
+        case (True, _):
+            return max(1, limit // 2)
+        case (False, True):
+            return limit + 1
+        case _:
+            return limit
+
+
+def from_a_table(limit, rejected, used):
+    choices = {True: (limit // 2) or 1, False: limit + (1 if used == limit else 0)}
+    return choices[rejected != 0]
+
+
+def by_divmod(limit, rejected, used):
+    half, _ = divmod(limit, 2)
+    return (half or 1) if rejected else [limit, limit + 1][used == limit]
+
+
+def early(limit, rejected, used):
+    new = limit
+    if rejected:
+        new //= 2
+    elif used == limit:
+        new += 1
+    return max(new, 1)
+
+
+class Aimd:
+    def __call__(self, limit, rejected, used):
+        return (
+            sorted((1, limit // 2, limit))[1] if rejected else max(limit, (used == limit) + limit)
+        )
+
+
+aimd = Aimd()
+
+
+RIGHT = {
+    "2.1": (
+        Bucket, TokenTakenFirst, NearlyOneIsOne, SleepsUntil, Theoretical, WithACondition,
+        WithASemaphore, WithFutures, OfTheCourse,
+    ),
+    "2.2": (
+        counting_down, calling_itself, acquire_and_release, with_an_inner_function, a_little_longer,
+        keeps_the_error, no_coroutine_function, an_object, as_a_task, by_an_event,
+    ),
+    "2.3": (
+        in_cases, shifted, rounded_down, matched, from_a_table, by_divmod, early, aimd,
+    ),
+}  # fmt: skip

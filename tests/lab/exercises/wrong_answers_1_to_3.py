@@ -1,0 +1,359 @@
+"""Wrong answers to notebooks 1 to 3, each with what it is told: each breaks one sentence of the text."""
+
+import asyncio
+
+from right_answers_1_to_3 import Refilled, counting_down, early, now
+
+from course_lib.errors import RateLimited
+
+# 2.1 -------------------------------------------------------------------------------------------
+
+
+class RefundWithoutALock(Refilled):
+    async def acquire(self):
+        self.refill()
+        self.tokens -= 1
+        if self.tokens < 0:
+            try:
+                await asyncio.sleep(-self.tokens / self.rate)
+            except asyncio.CancelledError:
+                self.tokens += 1
+                raise
+
+
+class LateWakeUpsLost(Refilled):
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            if self.tokens < 1:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.tokens, self.filled = 1, now()
+            self.tokens -= 1
+
+
+class LateBucket(Refilled):
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            self.tokens -= 1
+            if self.tokens < 0:
+                await asyncio.sleep(-self.tokens / self.rate)
+                self.tokens, self.filled = 0, now()
+
+
+class WithoutALock(Refilled):
+    async def acquire(self):
+        self.refill()
+        while self.tokens < 1 - 1e-9:
+            await asyncio.sleep((1 - self.tokens) / self.rate)
+            self.refill()
+        self.tokens -= 1
+
+
+class Polls(Refilled):
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            while self.tokens < 1 - 1e-9:
+                await asyncio.sleep(0.01)
+                self.refill()
+            self.tokens -= 1
+
+
+class LoopsOnRounding(Refilled):
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            while self.tokens < 1:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.refill()
+            self.tokens -= 1
+
+
+class StartsEmpty(Refilled):
+    def __init__(self, rate, capacity):
+        super().__init__(rate, capacity)
+        self.tokens = 0
+
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            if self.tokens < 1:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.refill()
+            self.tokens -= 1
+
+
+class Overtakes(Refilled):
+    """Whoever finds a token takes it, past those who wait."""
+
+    async def acquire(self):
+        self.refill()
+        if self.tokens >= 1:
+            self.tokens -= 1
+            return
+        async with self.lock:
+            while True:
+                self.refill()
+                if self.tokens >= 1 - 1e-9:
+                    break
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+            self.tokens -= 1
+
+
+class OneATick(Refilled):
+    """Its own numbers, in place of those it is given."""
+
+    async def acquire(self):
+        async with self.lock:
+            self.rate, self.capacity = 10, 5
+            self.refill()
+            if self.tokens < 1:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.refill()
+            self.tokens -= 1
+
+
+class NeverWakes(Refilled):
+    async def acquire(self):
+        async with self.lock:
+            self.refill()
+            if self.tokens < 1:
+                await asyncio.sleep(10_000)
+            self.tokens -= 1
+
+
+class TokenLostWithItsOwner(Refilled):
+    """A server hands out tokens, also to those who leave in that moment."""
+
+    def __init__(self, rate, capacity):
+        super().__init__(rate, capacity)
+        self.queue, self.server = asyncio.Queue(), None
+
+    async def acquire(self):
+        self.server = self.server or asyncio.ensure_future(self.serve())
+        turn = asyncio.get_running_loop().create_future()
+        self.queue.put_nowait(turn)
+        await turn
+
+    async def serve(self):
+        while True:
+            turn = await self.queue.get()
+            self.refill()
+            if self.tokens < 1:
+                await asyncio.sleep((1 - self.tokens) / self.rate)
+                self.refill()
+            self.tokens -= 1
+            if not turn.done():
+                turn.set_result(None)
+
+
+# 2.2 -------------------------------------------------------------------------------------------
+
+
+def waiting(seconds):
+    """Right, but for how long it waits."""
+
+    async def answer(search, query, slots, attempts):
+        for attempt in range(attempts):
+            try:
+                async with slots:
+                    return await search(query)
+            except RateLimited as error:
+                if attempt == attempts - 1:
+                    raise
+                await asyncio.sleep(seconds(error))
+        return None
+
+    return answer
+
+
+sleep_0 = waiting(lambda _: 0)
+always_a_second = waiting(lambda _: 1.0)
+a_fifth_longer = waiting(lambda error: 1.2 * error.retry_after)
+
+
+async def error_returned(search, query, slots, attempts):
+    try:
+        return await counting_down(search, query, slots, attempts)
+    except RateLimited as error:
+        return error
+
+
+async def other_error_returned(search, query, slots, attempts):
+    try:
+        return await counting_down(search, query, slots, attempts)
+    except RateLimited:
+        raise
+    except Exception as error:  # noqa: BLE001 - the mistake
+        return error
+
+
+async def never_taken_again(search, query, slots, attempts):
+    async with slots:
+        for attempt in range(attempts):
+            try:
+                return await search(query)
+            except RateLimited as error:
+                if attempt == attempts - 1:
+                    raise
+                slots.release()
+                await asyncio.sleep(error.retry_after)
+    return None
+
+
+async def slot_lost_on_an_error(search, query, slots, attempts):
+    for attempt in range(attempts):
+        await slots.acquire()
+        try:
+            answer = await search(query)
+        except RateLimited as error:
+            slots.release()
+            if attempt == attempts - 1:
+                raise
+            await asyncio.sleep(error.retry_after)
+        else:
+            slots.release()
+            return answer
+    return None
+
+
+async def sleeps_after_the_last(search, query, slots, attempts):
+    for attempt in range(attempts):
+        try:
+            async with slots:
+                return await search(query)
+        except RateLimited as error:
+            await asyncio.sleep(error.retry_after)
+            if attempt == attempts - 1:
+                raise
+    return None
+
+
+async def empty_is_no_answer(search, query, slots, attempts):
+    answer = None
+    for attempt in range(attempts):
+        try:
+            async with slots:
+                answer = await search(query)
+        except RateLimited as error:
+            if attempt == attempts - 1:
+                raise
+            await asyncio.sleep(error.retry_after)
+        if answer:
+            return answer
+    return answer or "nothing"
+
+
+async def three_attempts(search, query, slots, attempts):
+    return await counting_down(search, query, slots, 3)
+
+
+async def retries_a_key_error(search, query, slots, attempts):
+    try:
+        return await counting_down(search, query, slots, attempts)
+    except KeyError:
+        return await counting_down(search, query, slots, attempts)
+
+
+async def first_attempt_without(search, query, slots, attempts):
+    try:
+        return await search(query)
+    except RateLimited as error:
+        if attempts == 1:
+            raise
+        await asyncio.sleep(error.retry_after)
+    return await counting_down(search, query, slots, attempts - 1)
+
+
+# 2.3 -------------------------------------------------------------------------------------------
+
+
+def zero(limit, rejected, used):
+    return limit // 2 if rejected else limit + (used == limit)
+
+
+def three_quarters(limit, rejected, used):
+    return max(1, limit * 3 // 4) if rejected else limit + (used == limit)
+
+
+def per_refusal(limit, rejected, used):
+    return max(1, limit >> rejected) if rejected else limit + (used == limit)
+
+
+def not_cut_when_unused(limit, rejected, used):
+    return limit if used < limit else early(limit, rejected, used)
+
+
+def shrinks_unused(limit, rejected, used):
+    return max(1, limit - 1) if used < limit and not rejected else early(limit, rejected, used)
+
+
+def capped(limit, rejected, used):
+    return limit if limit >= 1_000 and not rejected else early(limit, rejected, used)
+
+
+def at_least_two(limit, rejected, used):
+    return max(2, early(limit, rejected, used))
+
+
+def rounded_up(limit, rejected, used):
+    return -(-limit // 2) if rejected else early(limit, rejected, used)
+
+
+def nearly_full_is_full(limit, rejected, used):
+    return limit + 1 if not rejected and used >= limit - 1 else early(limit, rejected, used)
+
+
+def half_when_many_are_refused(limit, rejected, used):
+    return limit if rejected == 1 and limit > 50 else early(limit, rejected, used)
+
+
+def two_at_a_time(limit, rejected, used):
+    return (
+        limit + 2 if limit > 30 and not rejected and used == limit else early(limit, rejected, used)
+    )
+
+
+WRONG = {
+    "2.1": {
+        RefundWithoutALock: "those who wait already",
+        LateWakeUpsLost: "each late wake-up is lost",
+        LateBucket: "the living wait for the dead",
+        WithoutALock: "it polls",
+        Polls: "it polls",
+        LoopsOnRounding: "The clock has stood",
+        StartsEmpty: "it starts full",
+        Overtakes: "callers overtake one another",
+        OneATick: "whatever rate and capacity are",
+        NeverWakes: "still wait after 600 s",
+        TokenLostWithItsOwner: "the living wait for the dead",
+    },
+    "2.2": {
+        sleep_0: "comes back before it was told to",
+        always_a_second: "as each refusal says",
+        a_fifth_longer: "waits longer than it was told to",
+        error_returned: "the error is returned as if it were an answer",
+        other_error_returned: "raised, not returned",
+        never_taken_again: "not taken again",
+        slot_lost_on_an_error: "a slot is not given back",
+        sleeps_after_the_last: "once more after the last attempt",
+        empty_is_no_answer: "whatever it is",
+        three_attempts: "at most `attempts` calls",
+        retries_a_key_error: "catch nothing else",
+        first_attempt_without: "each attempt takes a slot",
+    },
+    "2.3": {
+        zero: "`next_limit(1, 1, 1)` gives 0, not 1",
+        three_quarters: "halve the limit",
+        per_refusal: "however many that were",
+        not_cut_when_unused: "a refusal counts",
+        shrinks_unused: "else let it stay",
+        capped: "it has no cap",
+        at_least_two: "stop at 1",
+        rounded_up: "`limit // 2`",
+        nearly_full_is_full: "grow only if",
+        half_when_many_are_refused: "however many that were",
+        two_at_a_time: "no steps but one",
+    },
+}
