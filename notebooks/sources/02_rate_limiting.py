@@ -557,6 +557,7 @@ def gates():
         "one gate with a bucket": Gate(concurrency=50, bucket=TokenBucket(RATE, BURST)),
     }
 
+
 # %%
 counts = {"everyone alone": rejections(everyone_alone)}
 counts |= {name: rejections(through(gate)) for name, gate in gates().items()}
