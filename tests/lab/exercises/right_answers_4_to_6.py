@@ -7,8 +7,8 @@ import json
 import math
 from base64 import urlsafe_b64encode
 from collections import Counter, OrderedDict
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from urllib.parse import urlencode
@@ -427,6 +427,135 @@ class CountedFlight:
                     del self.flights[key]
 
 
+# 6.1 -------------------------------------------------------------------------------------------
+
+
+async def none_for_what_was_not_reached(stages, question):
+    seconds = dict.fromkeys(stages)
+    result = {"answer": None, "failed": None, "error": None, "seconds": seconds}
+    for name in stages:
+        start = now()
+        try:
+            question = await stages[name](question)
+        except Exception as error:  # noqa: BLE001 - it is the result
+            result.update(failed=name, error=error)
+            break
+        finally:
+            seconds[name] = now() - start
+    else:
+        result["answer"] = question
+    return result
+
+
+async def zero_for_what_was_not_reached(stages, question):
+    result = await none_for_what_was_not_reached(stages, question)
+    result["seconds"] = {name: each or 0.0 for name, each in result["seconds"].items()}
+    return result
+
+
+async def try_round_the_loop(stages, question):
+    seconds, name, start = {}, None, now()
+    try:
+        for name, stage in stages.items():
+            start = now()
+            question = await stage(question)
+            seconds[name] = now() - start
+    except Exception as error:  # noqa: BLE001 - it is the result
+        seconds[name] = now() - start
+        return {"answer": None, "failed": name, "error": error, "seconds": seconds}
+    return {"answer": question, "failed": None, "error": None, "seconds": seconds}
+
+
+@contextmanager
+def stopwatch(seconds, name):
+    start = now()
+    try:
+        yield
+    finally:
+        seconds[name] = now() - start
+
+
+async def with_a_stopwatch(stages, question):
+    seconds, found = {}, question
+    for name, stage in stages.items():
+        try:
+            with stopwatch(seconds, name):
+                found = await stage(found)
+        except Exception as error:  # noqa: BLE001 - it is the result
+            return {"answer": None, "failed": name, "error": error, "seconds": seconds}
+    return {"answer": found, "failed": None, "error": None, "seconds": seconds}
+
+
+@dataclass
+class Result:
+    """What becomes the dict in the end."""
+
+    answer: object = None
+    failed: str | None = None
+    error: Exception | None = None
+    seconds: dict = field(default_factory=dict)
+
+
+async def as_a_dataclass(stages, question):
+    result, found = Result(), question
+    for name, stage in stages.items():
+        start = now()
+        try:
+            found = await stage(found)
+        except Exception as error:  # noqa: BLE001 - it is the result
+            result.failed, result.error = name, error
+        result.seconds[name] = now() - start
+        if result.failed:
+            return vars(result)
+    result.answer = found
+    return vars(result)
+
+
+async def by_gather(stages, question):
+    """Errors come back as values."""
+    seconds, found = {}, question
+    for name, stage in stages.items():
+        start = now()
+        [outcome] = await asyncio.gather(stage(found), return_exceptions=True)
+        seconds[name] = now() - start
+        if isinstance(outcome, BaseException):
+            return {"answer": None, "failed": name, "error": outcome, "seconds": seconds}
+        found = outcome
+    return {"answer": found, "failed": None, "error": None, "seconds": seconds}
+
+
+async def by_recursion_on_the_rest(stages, question):
+    if not stages:
+        return {"answer": question, "failed": None, "error": None, "seconds": {}}
+    (name, stage), *rest = stages.items()
+    start = now()
+    try:
+        found = await stage(question)
+    except Exception as error:  # noqa: BLE001 - it is the result
+        result = {"answer": None, "failed": name, "error": error, "seconds": {}}
+        took = now() - start
+    else:
+        took = now() - start
+        result = await by_recursion_on_the_rest(dict(rest), found)
+    result["seconds"] = {name: took, **result["seconds"]}
+    return result
+
+
+async def a_task_for_each_stage(stages, question):
+    seconds, found = {}, question
+    for name, stage in stages.items():
+        start, task = now(), asyncio.create_task(stage(found))
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        seconds[name] = now() - start
+        if (error := task.exception()) is not None:
+            return {"answer": None, "failed": name, "error": error, "seconds": seconds}
+        found = task.result()
+    return {"answer": found, "failed": None, "error": None, "seconds": seconds}
+
+
 # 6.4 -------------------------------------------------------------------------------------------
 
 
@@ -630,5 +759,15 @@ RIGHT = {
         by_a_timer,
         required_and_optional,
         in_a_task_group,
+    ),
+    "6.1": (
+        none_for_what_was_not_reached,
+        zero_for_what_was_not_reached,
+        try_round_the_loop,
+        with_a_stopwatch,
+        as_a_dataclass,
+        by_gather,
+        by_recursion_on_the_rest,
+        a_task_for_each_stage,
     ),
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter, OrderedDict
 from functools import partial
 
@@ -383,6 +384,82 @@ class NewcomersWaitForEver(SingleFlight):
             raise
 
 
+# 6.1 -------------------------------------------------------------------------------------------
+
+
+async def answered(stages, question, keep=lambda new, old: new, clock=now):
+    found, seconds = question, {}
+    for name, stage in stages.items():
+        start = clock()
+        try:
+            found = keep(await stage(found), found)
+        except Exception as error:  # noqa: BLE001
+            return {"answer": None, "failed": name, "error": error, "seconds": seconds}
+        finally:
+            seconds[name] = clock() - start
+    return {"answer": found, "failed": None, "error": None, "seconds": seconds}
+
+
+async def empty_keeps_what_was(stages, question):
+    return await answered(stages, question, lambda new, old: new or old)
+
+
+async def none_keeps_what_was(stages, question):
+    return await answered(stages, question, lambda new, old: old if new is None else new)
+
+
+async def empty_ends_it(stages, question):
+    result = await answered(stages, question)
+    name = list(stages)[-1]
+    return result if result["answer"] else result | {"failed": result["failed"] or name}
+
+
+async def empty_becomes_none(stages, question):
+    result = await answered(stages, question)
+    return result | {"answer": result["answer"] or None}
+
+
+async def by_perf_counter(stages, question):
+    return await answered(stages, question, clock=time.perf_counter)
+
+
+async def seconds_as_text(stages, question):
+    result = await answered(stages, question)
+    seconds = {name: f"{value:.1f} s" for name, value in result["seconds"].items()}
+    return result | {"seconds": seconds}
+
+
+async def sum_of_seconds(stages, question):
+    result = await answered(stages, question)
+    return result | {"seconds": sum(result["seconds"].values())}
+
+
+async def since_the_start(stages, question):
+    result, passed = await answered(stages, question), 0.0
+    for name, seconds in result["seconds"].items():
+        passed += seconds
+        result["seconds"][name] = passed
+    return result
+
+
+async def names_it_knows(stages, question):
+    result = await answered(stages, question)
+    known = result["failed"] in {None, "search", "rerank", "chat"}
+    return result if known else result | {"failed": "stage"}
+
+
+async def a_failure_by_its_number(stages, question):
+    result = await answered(stages, question)
+    if result["failed"] is None:
+        return result
+    return result | {"failed": ["search", "rerank", "chat"][list(stages).index(result["failed"])]}
+
+
+async def error_too_early(stages, question):
+    result = await answered(stages, question)
+    return result | ({"error": type(result["error"])} if result["failed"] else {})
+
+
 # 6.4 -------------------------------------------------------------------------------------------
 
 
@@ -550,5 +627,18 @@ WRONG = {
         half_the_seconds: "nothing was late",
         every_error_a_timeout: "the error that the stage raised",
         number_of_skipped: 'its name stands in "skipped"',
+    },
+    "6.1": {
+        empty_keeps_what_was: "is a result, and no failure",
+        none_keeps_what_was: "is a result, and no failure",
+        empty_ends_it: "is a result, and no failure",
+        empty_becomes_none: "is a result, and no failure",
+        by_perf_counter: "by `now()`",
+        seconds_as_text: "by the name of the stage",
+        sum_of_seconds: "by the name of the stage",
+        since_the_start: "what it took for this question",
+        names_it_knows: "it may have any name",
+        a_failure_by_its_number: "it may have any name",
+        error_too_early: "the exception itself",
     },
 }

@@ -7,7 +7,7 @@ from typing import Any
 from course_lib.errors import Unavailable
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.engine import cause_of
-from course_lib.lab.exercises.rag.stand_in import Step, StepCalls
+from course_lib.lab.exercises.rag.stand_in import EMPTY, Returning, Step, StepCalls
 from course_lib.lab.exercises.virtual import run_virtually
 
 __all__ = ["grade_answered"]
@@ -46,6 +46,8 @@ async def grade_answered(answered: Answered) -> Grading:
     _grade_answers(grading, results, stages)
     _grade_failure(grading, results)
     _grade_seconds(grading, results)
+    _grade_each_failure(grading, answered)
+    _grade_empties(grading, answered)
     cancelled = run_virtually(lambda: _leaving(answered)).value
     grading.observe(
         "when its caller is cancelled", "it ends" if cancelled else "it goes on", "it ends",
@@ -65,6 +67,45 @@ async def _leaving(answered: Answered) -> bool:
     task.cancel()
     await asyncio.wait([task])
     return task.cancelled()
+
+
+def _one(answered: Answered, stages: Mapping[str, Step]) -> Any:
+    return run_virtually(lambda: answered(dict(stages), "question")).value
+
+
+def _grade_each_failure(grading: Grading, answered: Answered) -> None:
+    """Each stage fails in turn, under other names."""
+    named, items = 0, ("question", "plan(question)", "find(plan(question))")
+    stages = ("plan", "find", "write")
+    for name in stages:
+        steps = {each: StepCalls(each, failing=dict.fromkeys(items, 9)) if each == name else
+                 StepCalls(each) for each in stages}  # fmt: skip
+        result = _one(answered, steps)
+        named += _of(result, "failed") == name and isinstance(_of(result, "error"), Unavailable)
+    grading.observe(
+        f"failures named, of {', '.join(stages)}", named, len(stages), named == len(stages),
+        "any stage may fail, the first and the last, too, and it may have any name: take it from "
+        "`stages`",
+    )  # fmt: skip
+
+
+def _grade_empties(grading: Grading, answered: Answered) -> None:
+    """A stage that returns something empty: the next one gets just that, and so does the caller."""
+    passed = returned = 0
+    for value in EMPTY:
+        steps = {"search": Returning(value), "chat": StepCalls("chat")}
+        result = _one(answered, steps)
+        passed += _of(result, "answer") == f"chat({value})" and _of(result, "failed") is None
+        result = _one(answered, {"search": StepCalls("search"), "chat": Returning(value)})
+        got = _of(result, "answer")
+        same = got == value and type(got) is type(value)
+        returned += same and _of(result, "failed") is None
+    for what, count in (("reach the next stage", passed), ("are the answer", returned)):
+        grading.observe(
+            f"empty results that {what}", count, len(EMPTY), count == len(EMPTY),
+            'an empty result (`""`, `[]`, `0`, `None`) is a result, and no failure: the next stage '
+            "gets it as it is. Do not ask whether it is true",
+        )  # fmt: skip
 
 
 def _of(result: Any, key: str) -> Any:
@@ -126,9 +167,13 @@ def _grade_seconds(grading: Grading, results: list[Any]) -> None:
 
 
 def _rounded(seconds: Any) -> Any:
+    """The seconds by stage; a stage that was not reached may stand there with None, or 0."""
     if not isinstance(seconds, Mapping):
         return None
-    return {name: round(float(value), 6) for name, value in seconds.items()}
+    numbers = {name: value for name, value in seconds.items() if value not in (None, 0)}
+    if not all(isinstance(value, int | float) for value in numbers.values()):
+        return None
+    return {name: round(value, 6) for name, value in numbers.items()}
 
 
 def _why_seconds(times: list[Any], wanted: list[dict[str, float]]) -> str:
@@ -141,4 +186,7 @@ def _why_seconds(times: list[Any], wanted: list[dict[str, float]]) -> str:
         times[n] == wanted[n] for n in range(len(times)) if n != BAD
     ):
         return "the failed stage took time, too: note its seconds in a `finally`"
-    return 'under "seconds": by the name of the stage, what it took for this question, by `now()`'
+    return (
+        'under "seconds": by the name of the stage, what it took for this question, by `now()` (no '
+        "other clock tells the time that passes here)"
+    )
