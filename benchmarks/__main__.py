@@ -5,6 +5,7 @@ from importlib import import_module
 
 NAMES = (
     "overhead",
+    "growth",
     "async_batch",
     "rate_limiting",
     "batching",
