@@ -11,6 +11,7 @@
 # - switch on faults and refusals while hundreds of questions are under way, and lose none
 # - build a pipeline of your own in five steps, and have it accepted by a harness with budgets
 # - share one limit between processes, with Dask and Redis
+# - ask documents of your own
 #
 # ## What you'll learn
 #
@@ -36,6 +37,9 @@ from collections import Counter
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from langchain_core.documents import Document
@@ -53,7 +57,6 @@ from course_lib.lab.exercises.rag import Budgets, accept, before_and_after
 from course_lib.monitoring import PerformanceMonitor
 from course_lib.rag.scale_out import RedisTokenBucket, Workers, running_server
 from course_lib.rate_limiting import Gate, TokenBucket, limited
-from course_lib.service.knowledge.corpus import load_passages
 
 # %% [markdown]
 # The provider searches a handbook, reranks passages with a small embedding model, and has a chat endpoint. *That one stands in for a language model*: its sentences are drawn from the passages in the prompt, and only its timing is a model's. What you build here talks to any provider with this wire format.
@@ -277,8 +280,16 @@ batches.reveal(simulate(embedded).value)
 
 
 # %%
+def body(document):
+    """A passage without its heading, each paragraph on one line."""
+    _, _, text = document.page_content.partition("\n\n")
+    return "\n\n".join(" ".join(each.split("\n")) for each in text.split("\n\n"))
+
+
+# %%
 async def index(client):
-    documents = [Document(passage.text, id=passage.id) for passage in load_passages()]
+    passages = rag.load_folder(CORPUS, suffixes=(".md",), anchors=True)
+    documents = [Document(body(passage), id=passage.id) for passage in passages]
     # The fake is never asked: the vectors are the provider's.
     store = rag.MatrixVectorStore(DeterministicFakeEmbedding(size=384))
     vectors = await client.embed([document.page_content for document in documents])
@@ -289,7 +300,7 @@ async def index(client):
 # %%
 def right(question, answer):
     known = next(each for each in QUESTIONS if each.text == question)
-    return answer.ok and rag.quality.cites_rightly(answer.text, known)
+    return answer.ok and rag.cites_rightly(answer.text, known)
 
 
 VECTORS = rag.RagSettings(rerank=False, cached=())
@@ -401,7 +412,7 @@ lab.Table(["found by", "recall@5", "MRR", "nDCG@10"], rows)
 # %%
 assert quality["vectors"].mrr > quality["words"].mrr < quality["words, then rerank"].mrr
 known = {question.text: question for question in QUESTIONS}
-cited = sum(rag.quality.cites_rightly(ANSWERS[text], known[text]) for text in LOAD)
+cited = sum(rag.cites_rightly(ANSWERS[text], known[text]) for text in LOAD)
 print("vectors cite as well as the naive one, within 5 questions:", dense.right >= cited - 5)
 
 # %% [markdown]
@@ -949,6 +960,7 @@ RATE, QUERIES = 50.0, LOAD[:40]
 LIMITED = NORMAL | {CHAT: ms(0, rate_limit=service.RateLimit(RATE, burst=12))}
 
 
+# %%
 @asynccontextmanager
 async def worker_pipeline(url, redis):
     """Built in each worker, since clients cannot be sent there."""
@@ -1029,6 +1041,90 @@ assert starting + elsewhere > alone.seconds
 # %% [markdown]
 # Workers pay where this process is busy all the time, and for longer than they take to start: `make bench` shows two of them with a client that takes milliseconds of CPU for each call. For what waits, one event loop is enough.
 #
+# ## Your own documents
+#
+# So far the passages were the course's. Now yours: name a folder of Markdown or text. Or name packages that are installed here: their docstrings are read from the source files, and nothing is imported or run.
+
+# %%
+FOLDER = None  # such as "~/notes"
+PACKAGES = [f"asyncio.{name}" for name in ("queues", "tasks", "timeouts", "locks")]  # otherwise
+
+# %%
+if FOLDER:
+    mine, about = rag.load_folder(Path(FOLDER).expanduser()), None
+else:
+    mine, about = rag.load_docstrings(PACKAGES), rag.name_and_summary
+print("the first passage:", mine[0].id)
+
+# %% [markdown]
+# `about` says what of a passage is embedded: all of it, or of a docstring the name and the first paragraph, which are about as long as a question. It is returned whole all the same.
+#
+# The vectors are the provider's, and they stay on disk. faiss searches them where it is installed; the matrix finds the same without it.
+
+# %%
+KEPT = TemporaryDirectory()
+INDEX = KEPT.name  # yours: a folder that stays, such as "my-index"
+STORE = rag.FaissVectorStore if find_spec("faiss") else rag.MatrixVectorStore
+
+
+def embedding():
+    from langchain_openai import OpenAIEmbeddings
+
+    options = {"model": "default", "check_embedding_ctx_length": False}
+    return OpenAIEmbeddings(base_url=f"{provider.url}/v1", api_key="none", **options)
+
+
+# %%
+EMBEDDING = embedding()
+
+
+async def opened():
+    options = {"model_name": "minilm", "text": about, "make_store": STORE}
+    return await rag.open_index(mine, EMBEDDING, INDEX, **options)
+
+
+# %% [markdown]
+# **Predict** how many embedding calls it takes to open this index a second time:
+
+# %%
+second_time = predict("embedding calls to open the index again", ..., "")  ### SOLUTION: 0
+second_time
+
+# %%
+built = await lab.measure(opened, provider=provider)
+reopened = await lab.measure(opened, provider=provider)
+second_time.reveal(reopened.ledger.requests)
+
+# %% [markdown]
+# Only what is new or has changed is embedded, today and next week.
+#
+# Whether it finds anything is measured, not felt. Write down three questions of your own, each with the ids of the passages that answer it:
+
+# %%
+MINE = [
+    rag.Question("How do I wait until a queue is worked off?", ("asyncio.queues.Queue.join",)),
+    rag.Question("Wait for the first of several tasks", ("asyncio.tasks.wait",)),
+    rag.Question("Protect a task from being cancelled", ("asyncio.tasks.shield",)),
+]
+
+# %%
+FIRST = rag.RagSettings(rerank=False, passages=1, cached=())
+async with pipeline(settings=FIRST, store=reopened.value, chat="lean") as own_pipeline:
+    own_quality = await rag.evaluate_rag(own_pipeline, MINE)
+    own_answers = await own_pipeline.batch_rag([question.text for question in MINE])
+
+# %% tags=["nbval-ignore-output"]
+for answer in own_answers:
+    print(answer.question, "->", answer.text)
+
+# %% tags=["nbval-ignore-output"]
+found, said = own_quality.retrieval, own_quality.answers
+print(f"recall@5 {found.recall:.2f}, MRR {found.mrr:.2f}")
+print(f"right citations {said.citation_accuracy:.0%}")
+
+# %% [markdown]
+# A small model, over short texts: all three are among the first five, but not all of them on top, and an answer can be no better than what it is made from. Now that there are figures, try something else: whole docstrings (`about = None`), more passages in the prompt, another provider's models.
+#
 # ## Checklist
 
 # %%
@@ -1042,6 +1138,7 @@ lab.checklist(
         "Under fire, nothing was lost": not lost and len(answers) == 500,
         "Client and provider agree on every call that was not broken off": agree,
         "One limit holds for two processes": spread_out["one in Redis"][1] == 0,
+        "Your own documents are embedded once": reopened.ledger.requests == 0,
     }
 )
 
@@ -1055,6 +1152,7 @@ lab.predictions()
 # - As many at once as the provider takes, behind a gate; 429 and failures are tried again outside the client.
 # - Keep every stage's result, empty ones included, under keys that are the same everywhere; fetch each once.
 # - A failed question is an answer with a reason. A late one gives up what matters least, and says so.
+# - What is kept on disk is embedded once; three questions of your own tell whether it is found.
 # - Budgets before the work: time, throughput, calls, tokens, quality.
 # - A second process for what computes, with limits and caches that all share; none for what waits.
 #
@@ -1067,6 +1165,7 @@ lab.predictions()
 # - Brooker, [Exponential backoff and jitter](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)
 # - [Dask distributed](https://distributed.dask.org/) and [Redis scripting](https://redis.io/docs/latest/develop/programmability/eval-intro/)
 # - the code behind this notebook: [pipeline](../course_lib/rag/pipeline.py), [naive](../course_lib/rag/naive.py), [matrix](../course_lib/rag/matrix.py), [quality](../course_lib/rag/quality.py), [workers](../course_lib/rag/scale_out/workers.py), [redis_bucket](../course_lib/rag/scale_out/redis_bucket.py), and the [harness](../course_lib/lab/exercises/rag/acceptance.py)
+# - one task a page: [your own documents](../docs/howto/ask-your-own-documents.md), [your own provider](../docs/howto/use-your-own-provider.md), [all others](../docs/howto/README.md)
 
 # %%
 provider.stop()
