@@ -541,7 +541,7 @@ assert eager.ledger.requests > plain.ledger.requests == 1
 #
 # ### Exercise 6.2: a gate in front of a stage
 #
-# Write `guarded(call, slots, attempts)`: it returns a coroutine function of one argument that makes the call, with at most `slots` of them under way. What was refused (`RateLimited`) holds *all* callers back for its `retry_after`; that and `Unavailable` are tried again, up to `attempts` calls in all, without a slot meanwhile. Other errors are raised at once. Three lines with the library, about twenty by hand.
+# Write `guarded(call, slots, attempts)`: it returns a coroutine function of one argument that makes the call, with at most `slots` of them under way. What was refused (`RateLimited`) holds *all* callers back for its `retry_after`; that and `Unavailable` are tried again, up to `attempts` calls in all, without a slot meanwhile; then the last error is raised. Other errors are raised at once. A result is one, also an empty one, a caller who leaves gives the slot back, and each `guarded` has a gate of its own. Three lines with the library, about twenty by hand.
 
 
 # %% tags=["exercise"] exercise="6.2"
@@ -764,7 +764,7 @@ print(stable_key(PASSAGE_IDS, namespace="rerank"))
 # %% [markdown]
 # ### Exercise 6.3: a stage that remembers
 #
-# Write `remembered(call, ttl)`: it returns a coroutine function of one argument (a text, a dict, a list) that makes the call for an input once, keeps the result for `ttl` seconds, and has all who ask meanwhile wait for the one call. Empty results are kept, errors are not, and a caller who leaves takes nobody along. Two lines with the library.
+# Write `remembered(call, ttl)`: it returns a coroutine function of one argument (a text, a dict, a list) that makes the call for an input once, keeps the result for `ttl` seconds, and has all who ask meanwhile wait for the one call. Empty results are kept, errors are not, and a caller who leaves takes nobody along: the one call goes on, for the others and for who comes then. Different inputs are different questions. Two lines with the library.
 
 
 # %% tags=["exercise"] exercise="6.3"

@@ -13,7 +13,10 @@ from functools import partial
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
-from course_lib.caching import AsyncCache
+from course_lib.async_batch import as_runnable
+from course_lib.caching import AsyncCache, stable_key
+from course_lib.errors import RateLimited, Unavailable
+from course_lib.rate_limiting import Gate, limited
 
 
 def now():
@@ -556,6 +559,171 @@ async def a_task_for_each_stage(stages, question):
     return {"answer": found, "failed": None, "error": None, "seconds": seconds}
 
 
+# 6.2 -------------------------------------------------------------------------------------------
+
+
+class Gated:
+    """A condition counts the slots, and whoever waits sees when the gate opens."""
+
+    def __init__(self, call, slots, attempts):
+        self.call, self.free, self.attempts = call, slots, attempts
+        self.opens, self.changed = 0.0, asyncio.Condition()
+
+    async def enter(self):
+        while True:
+            async with self.changed:
+                await self.changed.wait_for(lambda: self.free > 0)
+                if now() >= self.opens:
+                    self.free -= 1
+                    return
+            await asyncio.sleep(self.opens - now())
+
+    async def once(self, item):
+        await self.enter()
+        try:
+            return await self.call(item)
+        except RateLimited as error:
+            self.opens = max(self.opens, now() + error.retry_after)
+            raise
+        finally:
+            self.free += 1
+            async with self.changed:
+                self.changed.notify_all()
+
+    async def __call__(self, item):
+        for left in reversed(range(self.attempts)):
+            try:
+                return await self.once(item)
+            except RateLimited:
+                if not left:
+                    raise
+            except Unavailable:
+                if not left:
+                    raise
+                await asyncio.sleep(0.05)
+        return None
+
+
+def a_condition(call, slots, attempts):
+    return Gated(call, slots, attempts)
+
+
+def tokens_in_a_queue(call, slots, attempts):  # noqa: C901 - as learners write it
+    """Whoever holds a token may call; an event closes the gate, and a timer opens it."""
+    tokens, is_open = asyncio.Queue(), asyncio.Event()
+    is_open.set()
+    for number in range(slots):
+        tokens.put_nowait(number)
+
+    async def admitted(item):
+        while True:
+            token = await tokens.get()
+            try:
+                if is_open.is_set():
+                    return await call(item)
+            except RateLimited as error:
+                is_open.clear()
+                asyncio.get_running_loop().call_later(error.retry_after, is_open.set)
+                raise
+            finally:
+                tokens.put_nowait(token)
+            await is_open.wait()
+
+    async def ask(item):
+        calls = 0
+        while True:
+            calls += 1
+            try:
+                return await admitted(item)
+            except RateLimited:
+                if calls == attempts:
+                    raise
+                await is_open.wait()
+            except Unavailable:
+                if calls == attempts:
+                    raise
+                await asyncio.sleep(0.1)
+
+    return ask
+
+
+def with_the_gate_of_the_course(call, slots, attempts):
+    step = limited(
+        as_runnable(call), Gate(concurrency=slots), attempts=attempts, retry_on=(Unavailable,)
+    )
+
+    async def ask(item):
+        return await step.ainvoke(item)
+
+    return ask
+
+
+# 6.3 -------------------------------------------------------------------------------------------
+
+
+def tasks_as_entries(call, ttl):
+    """What is kept is the task itself, with the time from which it is not to be used."""
+    entries = {}
+
+    async def ask(item):
+        key = json.dumps(item, sort_keys=True)
+        task, expires = entries.get(key, (None, 0.0))
+        if task is None or now() >= expires:
+            task = asyncio.ensure_future(call(item))
+            entries[key] = task, math.inf
+            task.add_done_callback(partial(ended, key))
+        return await asyncio.shield(task)
+
+    def ended(key, task):
+        if task.cancelled() or task.exception() is not None:
+            del entries[key]
+        else:
+            entries[key] = task, now() + ttl
+
+    return ask
+
+
+def flight_and_cache(call, ttl):
+    """4.2 within 4.3."""
+    cache, flight = Ordered(ttl, 1_000), DoneOnesAreReplaced()
+
+    async def ask(item):
+        key = json.dumps(item, sort_keys=True)
+        return await flight.run(key, lambda: cache.get_or_compute(key, lambda: call(item)))
+
+    return ask
+
+
+def forgotten_by_a_timer(call, ttl):
+    tasks = {}
+
+    def ended(key, task):
+        if task.cancelled() or task.exception():
+            del tasks[key]
+        else:
+            asyncio.get_running_loop().call_later(ttl, tasks.pop, key)
+
+    async def ask(item):
+        key = json.dumps(item, sort_keys=True)
+        if key not in tasks:
+            tasks[key] = asyncio.create_task(call(item))
+            tasks[key].add_done_callback(partial(ended, key))
+        task = tasks[key]
+        await asyncio.wait([task])
+        return task.result()
+
+    return ask
+
+
+def with_the_cache_of_the_course(call, ttl):
+    cache = AsyncCache(ttl=ttl, maxsize=1_000)
+
+    async def ask(item):
+        return await cache.get_or_compute(stable_key(item), lambda: call(item))
+
+    return ask
+
+
 # 6.4 -------------------------------------------------------------------------------------------
 
 
@@ -769,5 +937,12 @@ RIGHT = {
         by_gather,
         by_recursion_on_the_rest,
         a_task_for_each_stage,
+    ),
+    "6.2": (a_condition, tokens_in_a_queue, with_the_gate_of_the_course),
+    "6.3": (
+        tasks_as_entries,
+        flight_and_cache,
+        forgotten_by_a_timer,
+        with_the_cache_of_the_course,
     ),
 }

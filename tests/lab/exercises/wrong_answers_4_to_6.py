@@ -6,6 +6,8 @@ import time
 from collections import Counter, OrderedDict
 from functools import partial
 
+from course_lib.errors import BadRequest, RateLimited, Unavailable
+
 
 def now():
     return asyncio.get_running_loop().time()
@@ -460,6 +462,270 @@ async def error_too_early(stages, question):
     return result | ({"error": type(result["error"])} if result["failed"] else {})
 
 
+# 6.2 -------------------------------------------------------------------------------------------
+
+
+class ByHand:
+    """A gate that is right; what differs is said by those below."""
+
+    counts_refusals = True
+    all_wait_for = RateLimited
+
+    def __init__(self, call, slots, attempts):
+        self.call, self.attempts = call, attempts
+        self.gate, self.opens = asyncio.Semaphore(slots), 0.0
+
+    async def once(self, item):
+        while True:
+            async with self.gate:
+                if (closed := self.opens - now()) <= 0:
+                    return await self.attempt(item)
+            await asyncio.sleep(closed)
+
+    async def attempt(self, item):
+        try:
+            return await self.call(item)
+        except self.all_wait_for as error:
+            self.opens = now() + getattr(error, "retry_after", 0.3)
+            raise
+
+    async def __call__(self, item):
+        calls = 0
+        while True:
+            calls += 1
+            try:
+                return await self.once(item)
+            except (RateLimited, Unavailable) as error:
+                if calls >= self.attempts:
+                    return self.last(error)
+                pause = getattr(error, "retry_after", 0.1)
+                calls -= isinstance(error, RateLimited) and not self.counts_refusals
+            await asyncio.sleep(pause)
+
+    def last(self, error):
+        raise error
+
+
+def error_returned(call, slots, attempts):
+    class Returns(ByHand):
+        def last(self, error):
+            return error
+
+    return Returns(call, slots, attempts)
+
+
+def none_after_the_last(call, slots, attempts):
+    class Forgets(ByHand):
+        def last(self, error):
+            """Forget it."""
+
+    return Forgets(call, slots, attempts)
+
+
+def refusals_not_counted(call, slots, attempts):
+    class Patient(ByHand):
+        counts_refusals = False
+
+    return Patient(call, slots, attempts)
+
+
+def failures_close_the_gate(call, slots, attempts):
+    class Strict(ByHand):
+        all_wait_for = (RateLimited, Unavailable)
+
+    return Strict(call, slots, attempts)
+
+
+def again_when_empty(call, slots, attempts):
+    async def not_empty(item):
+        result = await call(item)
+        if not result:
+            raise Unavailable("nothing")
+        return result
+
+    return ByHand(not_empty, slots, attempts)
+
+
+def other_errors_returned(call, slots, attempts):
+    gated = ByHand(call, slots, attempts)
+
+    async def guarded_call(item):
+        try:
+            return await gated(item)
+        except BadRequest as error:
+            return error
+
+    return guarded_call
+
+
+def slot_lost_by_a_leaver(call, slots, attempts):
+    class Leaking(ByHand):
+        async def once(self, item):
+            while True:
+                await self.gate.acquire()
+                if (closed := self.opens - now()) <= 0:
+                    break
+                self.gate.release()
+                await asyncio.sleep(closed)
+            try:
+                result = await self.attempt(item)
+            except Exception:
+                self.gate.release()
+                raise
+            self.gate.release()
+            return result
+
+    return Leaking(call, slots, attempts)
+
+
+_gate = []
+
+
+def one_gate_for_all(call, slots, attempts):
+    gated = ByHand(call, slots, attempts)
+    loop = asyncio._get_running_loop()
+    if not _gate or _gate[0] != (loop, slots):
+        _gate[:] = [(loop, slots), gated.gate]
+    gated.gate = _gate[1]
+    return gated
+
+
+def another_ones_answer(call, slots, attempts):
+    gated, first = ByHand(call, slots, attempts), []
+
+    async def guarded_call(item):
+        result = await gated(item)
+        first.append(result)
+        return first[0]
+
+    return guarded_call
+
+
+# 6.3 -------------------------------------------------------------------------------------------
+
+
+class Remembering:
+    """A memory that is right; what differs is said by those below."""
+
+    def __init__(self, call, ttl):
+        self.call, self.ttl, self.tasks, self.ends = call, ttl, {}, {}
+
+    def key(self, item):
+        return json.dumps(item, sort_keys=True)
+
+    def ended(self, key, task):
+        if task.cancelled() or task.exception():
+            del self.tasks[key]
+        else:
+            self.ends[key] = now() + self.ttl
+
+    def flight(self, item):
+        key = self.key(item)
+        if now() >= self.ends.get(key, float("inf")):
+            del self.ends[key], self.tasks[key]
+        if key not in self.tasks:
+            self.tasks[key] = asyncio.ensure_future(self.call(item))
+            self.tasks[key].add_done_callback(partial(self.ended, key))
+        return self.tasks[key]
+
+    async def __call__(self, item):
+        return await asyncio.shield(self.flight(item))
+
+
+def stampede_when_the_leader_leaves(call, ttl):
+    kept, flights = {}, {}
+
+    async def ask(item):
+        key = json.dumps(item, sort_keys=True)
+        if key in kept and now() < kept[key][1]:
+            return kept[key][0]
+        if key in flights:
+            try:
+                return await asyncio.shield(flights[key])
+            except asyncio.CancelledError:
+                return await call(item)
+        flight = flights[key] = asyncio.get_running_loop().create_future()
+        try:
+            value = await call(item)
+            kept[key] = value, now() + ttl
+            flight.set_result(value)
+            return value
+        finally:
+            flight.cancel()
+            del flights[key]
+
+    return ask
+
+
+def leaver_forgets_the_flight(call, ttl):
+    class Forgetful(Remembering):
+        async def __call__(self, item):
+            try:
+                return await super().__call__(item)
+            except asyncio.CancelledError:
+                self.tasks.pop(self.key(item), None)
+                raise
+
+        def ended(self, key, task):
+            if key in self.tasks:
+                super().ended(key, task)
+
+    return Forgetful(call, ttl)
+
+
+def key_without_whitespace(call, ttl):
+    class Tidy(Remembering):
+        def key(self, item):
+            return super().key(item).replace(" ", "").lower()
+
+    return Tidy(call, ttl)
+
+
+def key_in_ascii(call, ttl):
+    class Ascii(Remembering):
+        def key(self, item):
+            text = json.dumps(item, sort_keys=True, ensure_ascii=False)
+            return text.encode("ascii", "ignore")
+
+    return Ascii(call, ttl)
+
+
+def none_is_called_again(call, ttl):
+    class Doubtful(Remembering):
+        def ended(self, key, task):
+            if task.result() is None:
+                del self.tasks[key]
+            else:
+                super().ended(key, task)
+
+    return Doubtful(call, ttl)
+
+
+def empty_becomes_a_list(call, ttl):
+    memory = Remembering(call, ttl)
+
+    async def ask(item):
+        return await memory(item) or []
+
+    return ask
+
+
+def kept_once_only(call, ttl):
+    class Once(Remembering):
+        def __init__(self, call, ttl):
+            super().__init__(call, ttl)
+            self.seen = set()
+
+        def ended(self, key, task):
+            super().ended(key, task)
+            if key in self.seen:
+                self.ends[key] = now()
+            if not task.exception():
+                self.seen.add(key)
+
+    return Once(call, ttl)
+
+
 # 6.4 -------------------------------------------------------------------------------------------
 
 
@@ -640,5 +906,25 @@ WRONG = {
         names_it_knows: "it may have any name",
         a_failure_by_its_number: "it may have any name",
         error_too_early: "the exception itself",
+    },
+    "6.2": {
+        error_returned: "its error is *raised*",
+        none_after_the_last: "its error is *raised*",
+        refusals_not_counted: "refusals and failures are attempts alike",
+        failures_close_the_gate: "holds everybody back",
+        again_when_empty: "an empty result is a result",
+        other_errors_returned: "any other error is *raised*",
+        slot_lost_by_a_leaver: "who leaves keeps his slot",
+        one_gate_for_all: "two steps share one gate",
+        another_ones_answer: "is to be made again, up to `attempts`",
+    },
+    "6.3": {
+        stampede_when_the_leader_leaves: "call again, each by himself",
+        leaver_forgets_the_flight: "call again, each by himself",
+        key_without_whitespace: "two different inputs share a key",
+        key_in_ascii: "two different inputs share a key",
+        none_is_called_again: "an empty result is a result",
+        empty_becomes_a_list: "as it is",
+        kept_once_only: "what was renewed is kept",
     },
 }

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from course_lib.errors import Unavailable
 from course_lib.lab.exercises.card import Grading
-from course_lib.lab.exercises.rag.stand_in import Step, StepCalls
+from course_lib.lab.exercises.rag.stand_in import EMPTY, Returning, Step, StepCalls
 from course_lib.lab.exercises.virtual import run_virtually
 
 __all__ = ["grade_remembered"]
@@ -15,6 +16,14 @@ __all__ = ["grade_remembered"]
 Remembered = Callable[[Step, float], Step]
 
 CALLERS, TTL = 50, 60.0
+OTHERS = 5
+DIFFERENT: tuple[Any, ...] = (
+    *("a b", "ab", "A b", " a b", "缓存", "時鐘", "é", "e", "", "1", "[]", "{}", "null"),
+    *("long " * 300 + end for end in "ab"),
+    *([], [1], ["1"], [[1]], ["a", "b"], ["b", "a"], ["a", "a"]),
+    *({"question": 1}, {"question": "1"}, {"question": None}, {"question": []}),
+    *({"question": 1, "lang": None}, {"question": 1, "lang": 1}),
+)
 LISTED = {"question": "two clocks", "ids": ["b", "a"]}
 
 
@@ -38,17 +47,15 @@ async def grade_remembered(remembered: Remembered) -> Grading:
         "every caller gets what the call returned",
     )  # fmt: skip
     _grade_keys(grading, *run_virtually(lambda: _keys(remembered)).value)
+    _grade_different(grading, remembered)
     _grade_time(grading, *run_virtually(lambda: _time(remembered)).value)
-    after, left = run_virtually(lambda: _trouble(remembered)).value
+    _grade_empties(grading, remembered)
+    after = run_virtually(lambda: _after_an_error(remembered)).value
     grading.observe(
         "after an error", after, "called again", after == "called again",
         "an error is kept like an answer: it belongs to those who waited, and to nobody after them",
     )  # fmt: skip
-    grading.observe(
-        "another caller, when the first one leaves", left, "answered", left == "answered",
-        "the first caller was cancelled, and took the others' answer along: run the call in a task "
-        "of its own",
-    )  # fmt: skip
+    _grade_leaving(grading, *run_virtually(lambda: _leaving(remembered)).value)
     return grading
 
 
@@ -86,8 +93,47 @@ def _grade_keys(grading: Grading, same: int, another: int, second: int) -> None:
     )  # fmt: skip
 
 
-async def _time(remembered: Remembered) -> tuple[int, int, int]:
-    """Calls of ten empty searches; of ten in steady use within a lifetime; after another one."""
+def _grade_different(grading: Grading, remembered: Remembered) -> None:
+    async def ask() -> int:
+        step = _Searches("search", 0.0)
+        call = remembered(step.__call__, TTL)
+        for item in DIFFERENT:
+            await call(item)
+        return step.made.total()
+
+    made = run_virtually(ask).value
+    grading.observe(
+        f"calls, {len(DIFFERENT)} different inputs", made, len(DIFFERENT), made == len(DIFFERENT),
+        "two different inputs share a key (they differ in whitespace, alphabet, type, or far "
+        "behind): the key holds all of the input, as it is",
+    )  # fmt: skip
+
+
+def _grade_empties(grading: Grading, remembered: Remembered) -> None:
+    once = same = 0
+    for value in EMPTY:
+        step = Returning(value)
+        got = run_virtually(partial(_three, remembered, step)).value
+        once += step.made.total() == 1
+        same += all(each == value and type(each) is type(value) for each in got)
+    grading.observe(
+        "empty results, kept after one call", once, len(EMPTY), once == len(EMPTY),
+        'an empty result is a result (`""`, `[]`, `0`, `None`): ask whether it is there, not whether '
+        "it is true",
+    )  # fmt: skip
+    grading.observe(
+        "of these, returned as they are", same, len(EMPTY), same == len(EMPTY),
+        "every caller gets what the call returned, as it is, also when it is empty",
+    )  # fmt: skip
+
+
+async def _three(remembered: Remembered, step: StepCalls) -> list[Any]:
+    call = remembered(step.__call__, TTL)
+    return [await call("item") for _ in range(3)]
+
+
+async def _time(remembered: Remembered) -> tuple[int, int, int, int]:
+    """Calls of ten empty searches; ten in steady use within a lifetime; after it; once more."""
     step = _Searches("search", 0.0)
     call = remembered(step.__call__, TTL)
     for _ in range(10):
@@ -97,10 +143,13 @@ async def _time(remembered: Remembered) -> tuple[int, int, int]:
     empty, steady = step.made["xyzzy"], step.made["steady"]
     await asyncio.sleep(TTL / 2)
     await call("steady")
-    return empty, steady, step.made["steady"]
+    after = step.made["steady"]
+    await asyncio.sleep(TTL / 2)
+    await call("steady")
+    return empty, steady, after, step.made["steady"] - after
 
 
-def _grade_time(grading: Grading, empty: int, steady: int, after: int) -> None:
+def _grade_time(grading: Grading, empty: int, steady: int, after: int, again: int) -> None:
     grading.observe(
         f"calls of 10 within {TTL:g} s", steady, 1, steady == 1,
         "what was fetched is fetched again: keep it for `ttl` seconds",
@@ -113,22 +162,50 @@ def _grade_time(grading: Grading, empty: int, steady: int, after: int) -> None:
         "calls when its time has passed", after, 2, after == 2,  # noqa: PLR2004 - the first, and one more
         "an answer is kept for ever, or a hit prolongs its life: `ttl` seconds from when it was made",
     )  # fmt: skip
+    grading.observe(
+        "calls for what was just renewed", again, 0, again == 0,
+        "what was renewed is kept for `ttl` seconds, too",
+    )  # fmt: skip
 
 
-async def _trouble(remembered: Remembered) -> tuple[str, str]:
+async def _after_an_error(remembered: Remembered) -> str:
     step = _Searches("search", failing={"bad": 1})
     call = remembered(step.__call__, TTL)
     with suppress(Unavailable):
         await call("bad")
     try:
         await call("bad")
-        after = "called again"
     except Unavailable:
-        after = "the error again"
-    callers = [asyncio.ensure_future(call("shared")) for _ in range(2)]
+        return "the error again"
+    return "called again"
+
+
+async def _leaving(remembered: Remembered) -> tuple[int, int]:
+    """Of six callers, the first of whom leaves: how many others are answered, and the calls."""
+    step = _Searches("search")
+    call = remembered(step.__call__, TTL)
+    callers = [asyncio.ensure_future(call("shared")) for _ in range(4)]
     await asyncio.sleep(0.05)
     callers[0].cancel()
-    await asyncio.wait(callers, timeout=TTL)
-    good = callers[1].done() and not callers[1].cancelled() and not callers[1].exception()
-    callers[1].cancel()
-    return after, "answered" if good else "not answered"
+    await asyncio.sleep(0.01)
+    others = [*callers[1:], *(asyncio.ensure_future(call("shared")) for _ in range(OTHERS - 3))]
+    await asyncio.wait(others, timeout=TTL)
+    good = [
+        each for each in others if each.done() and not each.cancelled() and not each.exception()
+    ]
+    for each in others:
+        each.cancel()
+    return len(good), step.made.total()
+
+
+def _grade_leaving(grading: Grading, answered: int, calls: int) -> None:
+    grading.observe(
+        "others answered, when the first caller leaves", answered, OTHERS, answered == OTHERS,
+        "the first caller was cancelled, and took the others' answer along: run the call in a task "
+        "of its own",
+    )  # fmt: skip
+    grading.observe(
+        "calls for all of them", calls, 1, calls == 1,
+        "when the first caller leaves, the others (or those who come then) call again, each by "
+        "himself: the one call goes on, in a task of its own, and is still the one to wait for",
+    )  # fmt: skip
