@@ -116,7 +116,9 @@ def drawn(costs: dict[str, dict[int, float]]) -> None:
         axes.set(xscale="log", xlabel="items", ylabel="CPU of an item, µs")
         axes.set_ylim(bottom=0)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        axes.set_title("Flat, but where a task waits for every item: that grows as a bare gather does")
+        axes.set_title(
+            "Flat, but where a task waits for every item: that grows as a bare gather does"
+        )
         figure.savefig(PICTURE, dpi=96)
         plt.close(figure)
 
