@@ -1,10 +1,10 @@
 """Notebook 1: answers as learners give them, the wrong ones with what they are told."""
 
 import asyncio
-import sys
-from urllib.parse import quote
+import sys  # noqa: F401 - slips use these three
+from urllib.parse import quote  # noqa: F401
 
-import aiohttp
+import aiohttp  # noqa: F401
 
 from course_lib.errors import Unavailable
 
@@ -15,48 +15,11 @@ async def fetch_all(search, queries):
     return await asyncio.gather(*(search(query) for query in queries))
 
 
-async def in_a_loop(search, queries):
-    return [await search(query) for query in queries]
-
-
-async def as_they_come(search, queries):
-    return [await each for each in asyncio.as_completed([search(query) for query in queries])]
-
-
-async def never_awaited(search, queries):
-    return [search(query) for query in queries]
-
-
-async def tasks_not_awaited(search, queries):
-    return [asyncio.create_task(search(query)) for query in queries]
-
-
-async def no_return(search, queries):
-    await asyncio.gather(*(search(query) for query in queries))
-
-
 async def in_pairs(search, queries):
     answers = []
     for start in range(0, len(queries), 2):
         answers += await asyncio.gather(*(search(query) for query in queries[start : start + 2]))
     return answers
-
-
-async def asked_twice(search, queries):
-    await asyncio.gather(*(search(query) for query in queries))
-    return await asyncio.gather(*(search(query) for query in queries))
-
-
-async def in_a_thread(search, queries):
-    return await asyncio.to_thread(lambda: [asyncio.run(search(query)) for query in queries])
-
-
-async def lost_gather(search, queries):
-    return asyncio.gather(*(search(query) for query in queries))
-
-
-async def never_ends(search, queries):
-    await asyncio.Event().wait()
 
 
 def not_async(search, queries):
@@ -67,10 +30,6 @@ async def cancels_itself(search, queries):
     task = asyncio.create_task(search(queries[0]))
     task.cancel()
     return await task
-
-
-async def leaves(search, queries):
-    sys.exit("enough")
 
 
 async def in_a_group(search, queries):
@@ -86,34 +45,6 @@ async def ask(session, url, query):
     async with session.get(f"{url}/search", params={"q": query}) as response:
         response.raise_for_status()
         return [found["id"] for found in (await response.json())["results"]]
-
-
-async def pasted(session, url, query):
-    async with session.get(f"{url}/search?q={query}") as response:
-        response.raise_for_status()
-        return [found["id"] for found in (await response.json())["results"]]
-
-
-async def own_session(session, url, query):
-    async with aiohttp.ClientSession() as own:
-        return await ask(own, url, query)
-
-
-async def status_ignored(session, url, query):
-    async with session.get(f"{url}/search", params={"q": query}) as response:
-        answer = await response.json()
-        return [found["id"] for found in answer.get("results", [])]
-
-
-async def error_from_the_body(session, url, query):
-    async with session.get(f"{url}/search", params={"q": query}) as response:
-        return [found["id"] for found in (await response.json())["results"]]
-
-
-async def whole_answer(session, url, query):
-    async with session.get(f"{url}/search", params={"q": query}) as response:
-        response.raise_for_status()
-        return await response.json()
 
 
 async def own_check(session, url, query):
@@ -136,10 +67,6 @@ async def raises_its_own(session, url, query):
         return [found["id"] for found in (await response.json())["results"]]
 
 
-async def encoded_twice(session, url, query):
-    return await ask(session, url, quote(query))
-
-
 async def other_parameter(session, url, query):
     async with session.get(f"{url}/search", params={"query": query}) as response:
         return [found["id"] for found in (await response.json()).get("results", [])]
@@ -148,13 +75,6 @@ async def other_parameter(session, url, query):
 async def asks_twice(session, url, query):
     await ask(session, url, query)
     return await ask(session, url, query)
-
-
-async def some_statuses(session, url, query):
-    async with session.get(f"{url}/search", params={"q": query}) as response:
-        if response.status in (429, 500):
-            raise RuntimeError
-        return [found["id"] for found in (await response.json()).get("results", [])]
 
 
 # 1.3 -------------------------------------------------------------------------------------------
@@ -174,14 +94,6 @@ async def outcomes(search, queries, limit, timeout):  # noqa: ASYNC109 - the exe
     return await asyncio.gather(*(outcome(query) for query in queries))
 
 
-async def no_limit(search, queries, limit, timeout):  # noqa: ASYNC109
-    return await outcomes(search, queries, len(queries), timeout)
-
-
-async def no_timeout(search, queries, limit, timeout):  # noqa: ASYNC109
-    return await outcomes(search, queries, limit, None)
-
-
 async def timeout_first(search, queries, limit, timeout):  # noqa: ASYNC109
     slots = asyncio.Semaphore(limit)
 
@@ -193,26 +105,6 @@ async def timeout_first(search, queries, limit, timeout):  # noqa: ASYNC109
             return error
 
     return await asyncio.gather(*(outcome(query) for query in queries))
-
-
-async def one_failure_fails_all(search, queries, limit, timeout):  # noqa: ASYNC109
-    slots = asyncio.Semaphore(limit)
-
-    async def outcome(query):
-        async with slots, asyncio.timeout(timeout):
-            return await search(query)
-
-    return await asyncio.gather(*(outcome(query) for query in queries))
-
-
-async def failures_dropped(search, queries, limit, timeout):  # noqa: ASYNC109
-    found = await outcomes(search, queries, limit, timeout)
-    return [item for item in found if not isinstance(item, Exception)]
-
-
-async def failures_as_none(search, queries, limit, timeout):  # noqa: ASYNC109
-    found = await outcomes(search, queries, limit, timeout)
-    return [None if isinstance(item, Exception) else item for item in found]
 
 
 async def in_chunks(search, queries, limit, timeout):  # noqa: ASYNC109
@@ -270,30 +162,6 @@ async def own_numbers(search, queries, limit, timeout):  # noqa: ASYNC109
     return await outcomes(search, queries, 4, 0.5)
 
 
-async def twice_the_timeout(search, queries, limit, timeout):  # noqa: ASYNC109
-    return await outcomes(search, queries, limit, 2 * timeout)
-
-
-async def swallows_cancellation(search, queries, limit, timeout):  # noqa: ASYNC109
-    found, todo = [None] * len(queries), iter(enumerate(queries))
-
-    async def worker():
-        for place, query in todo:
-            try:
-                async with asyncio.timeout(timeout):
-                    found[place] = await search(query)
-            except BaseException as error:  # noqa: BLE001
-                found[place] = error
-
-    await asyncio.gather(*(worker() for _ in range(limit)))
-    return found
-
-
-async def other_errors(search, queries, limit, timeout):  # noqa: ASYNC109
-    found = await outcomes(search, queries, limit, timeout)
-    return [ValueError("failed") if isinstance(item, Unavailable) else item for item in found]
-
-
 async def by_completion(search, queries, limit, timeout):  # noqa: ASYNC109
     slots, found = asyncio.Semaphore(limit), []
 
@@ -314,47 +182,100 @@ RIGHT = {
     "1.2": (ask, own_check, asserts, raises_its_own),
     "1.3": (outcomes, with_workers),
 }
+ALL = "await asyncio.gather(*(search(query) for query in queries))"
+IDS = 'return [found["id"] for found in (await response.json())["results"]]'
+CHECKED = f"response.raise_for_status()\n        {IDS}"
+LENIENT = 'return [found["id"] for found in (await response.json()).get("results", [])]'
+EACH = "await asyncio.gather(*(outcome(query) for query in queries))"
+
 WRONG = {
     "1.1": {
-        in_a_loop: "the calls wait for one another",
-        as_they_come: "in the order in which they came",
-        never_awaited: "something is not awaited",
-        tasks_not_awaited: "something is not awaited",
+        "in_a_loop": (
+            fetch_all, {ALL: "[await search(query) for query in queries]"},
+            "the calls wait for one another",
+        ),
+        "as_they_come": (
+            fetch_all, {ALL: "[await each for each in asyncio.as_completed(map(search, queries))]"},
+            "in the order in which they came",
+        ),
+        "never_awaited": (
+            fetch_all, {ALL: "[search(query) for query in queries]"},
+            "something is not awaited",
+        ),
+        "tasks_not_awaited": (
+            fetch_all, {ALL: "[asyncio.create_task(search(query)) for query in queries]"},
+            "something is not awaited",
+        ),
         not_async: "something is not awaited",
-        no_return: "is a `return` missing?",
+        "no_return": (fetch_all, {"return ": ""}, "is a `return` missing?"),
         in_pairs: "only 2 calls run at once",
         cancels_itself: "CancelledError",
-        leaves: "SystemExit",
-        asked_twice: "exactly once",
-        in_a_thread: "thread",
-        lost_gather: "return a list",
-        never_ends: "wait",
+        "leaves": (fetch_all, {ALL: 'sys.exit("enough")'}, "SystemExit"),
+        "asked_twice": (fetch_all, {"return ": f"{ALL}\n    return "}, "exactly once"),
+        "in_a_thread": (
+            fetch_all,
+            {ALL: "await asyncio.to_thread(lambda: [asyncio.run(search(q)) for q in queries])"},
+            "thread",
+        ),
+        "lost_gather": (fetch_all, {"await ": ""}, "return a list"),
+        "never_ends": (fetch_all, {ALL: "await asyncio.Event().wait()"}, "wait"),
     },
     "1.2": {
-        encoded_twice: "encoded twice",
+        "encoded_twice": (ask, {'{"q": query}': '{"q": quote(query)}'}, "encoded twice"),
         other_parameter: "its parameter is called `q`",
         asks_twice: "one request",
-        some_statuses: "a 400 was taken for an answer",
-        pasted: "`params={'q': query}`",
-        own_session: "a new connection for each call",
-        status_ignored: "a 500 was taken for an answer",
-        error_from_the_body: "a 500 was taken for an answer",
-        whole_answer: "return the ids",
+        "some_statuses": (
+            ask,
+            {
+                CHECKED: f"if response.status in (429, 500):\n            raise RuntimeError\n"
+                f"        {LENIENT}",
+            },
+            "a 400 was taken for an answer",
+        ),
+        "pasted": (
+            ask, {'{url}/search", params={"q": query}': '{url}/search?q={query}"'},
+            "`params={'q': query}`",
+        ),
+        "own_session": (
+            ask, {"session.get(": "aiohttp.ClientSession() as own, own.get("},
+            "a new connection for each call",
+        ),
+        "status_ignored": (ask, {CHECKED: LENIENT}, "a 500 was taken for an answer"),
+        "error_from_the_body": (ask, {CHECKED: IDS}, "a 500 was taken for an answer"),
+        "whole_answer": (ask, {IDS: "return await response.json()"}, "return the ids"),
     },
     "1.3": {
         workers_left: "tasks go on after the function has returned",
         own_numbers: "the arguments `limit` and `timeout` are to be used",
-        twice_the_timeout: "from the moment it starts",
-        swallows_cancellation: "a cancellation is taken for a failure",
-        other_errors: "put the exception of a failed call in its place",
+        "twice_the_timeout": (
+            outcomes, {"timeout(timeout)": "timeout(2 * timeout)"}, "from the moment it starts",
+        ),
+        "swallows_cancellation": (
+            with_workers, {"except Exception": "except BaseException"},
+            "a cancellation is taken for a failure",
+        ),
+        "other_errors": (
+            outcomes,
+            {"return error": 'return ValueError("?") if isinstance(error, Unavailable) else error'},
+            "put the exception of a failed call in its place",
+        ),
         by_completion: "keep the order of the questions",
-        no_limit: "at most `limit` calls at once",
-        no_timeout: "no timer",
+        "no_limit": (
+            outcomes, {"Semaphore(limit)": "Semaphore(len(queries))"},
+            "at most `limit` calls at once",
+        ),
+        "no_timeout": (outcomes, {"timeout(timeout)": "timeout(None)"}, "no timer"),
         timeout_first: "start the timeout after the slot",
-        one_failure_fails_all: "it raised Unavailable",
-        failures_dropped: "return a list with an answer for each question",
-        failures_as_none: "put the exception of a failed call in its place",
+        "one_failure_fails_all": (outcomes, {"return error": "raise"}, "it raised Unavailable"),
+        "failures_dropped": (
+            outcomes, {EACH: f"[each for each in {EACH} if not isinstance(each, Exception)]"},
+            "return a list with an answer for each question",
+        ),
+        "failures_as_none": (
+            outcomes, {"return error": "return None"},
+            "put the exception of a failed call in its place",
+        ),
         in_chunks: "slots stand empty",
         one_timeout_for_all: "at most `limit` calls at once",
     },
-}
+}  # fmt: skip

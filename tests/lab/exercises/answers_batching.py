@@ -71,23 +71,6 @@ async def one_after_the_other(search, queries, limit):
     return [await search(query) for query in queries]
 
 
-async def as_they_end(search, queries, limit):
-    answers, source = [], iter(queries)
-
-    async def worker():
-        for query in source:
-            answers.append(await search(query))  # noqa: PERF401 - the workers share it
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(limit):
-            group.create_task(worker())
-    return answers
-
-
-async def nothing_returned(search, queries, limit):
-    await workers(search, queries, limit)
-
-
 async def last_first(search, queries, limit):
     waiting = list(enumerate(itertools.islice(queries, 100)))
     answers = {}
@@ -103,146 +86,43 @@ async def last_first(search, queries, limit):
     return [answers[number] for number in range(len(answers))]
 
 
-async def left_running(search, queries, limit):
-    answers, source = {}, enumerate(queries)
-
-    async def worker():
-        for number, query in source:
-            answers[number] = await search(query)
-
-    await asyncio.gather(*(worker() for _ in range(limit)))
-    return [answers[number] for number in range(len(answers))]
-
-
-async def errors_swallowed(search, queries, limit):
-    answers, source = {}, enumerate(queries)
-
-    async def worker():
-        for number, query in source:
-            try:
-                answers[number] = await search(query)
-            except Exception:  # noqa: BLE001 - the mistake
-                answers[number] = None
-
-    await asyncio.gather(*(worker() for _ in range(limit)))
-    return [answers[number] for number in range(len(answers))]
-
-
 # 3.2 -------------------------------------------------------------------------------------------
-
-
-async def one_batch(process_batch, batch):
-    try:
-        results = await process_batch([entry.item for entry in batch])
-        pairs = list(zip(batch, results, strict=True))
-    except Exception as error:  # noqa: BLE001 - for the callers
-        for entry in batch:
-            if not entry.answer.done():
-                entry.answer.set_exception(error)
-    else:
-        for entry, result in pairs:
-            if not entry.answer.done():
-                entry.answer.set_result(result)
-
-
-async def take(queue, size):
-    batch = [await queue.get()]
-    while len(batch) < size and not queue.empty():
-        batch.append(queue.get_nowait())
-    return batch
 
 
 async def serve(queue, process_batch, size):
     while True:
-        await one_batch(process_batch, await take(queue, size))
-
-
-async def one_by_one(queue, process_batch, size):
-    while True:
-        await one_batch(process_batch, [await queue.get()])
-
-
-async def all_that_waits(queue, process_batch, size):
-    while True:
-        await one_batch(process_batch, await take(queue, 1_000))
-
-
-async def waits_for_company(queue, process_batch, size):
-    while True:
-        await one_batch(process_batch, [await queue.get() for _ in range(size)])
-
-
-async def least_urgent_first(queue, process_batch, size):
-    while True:
-        batch = await take(queue, 1_000)
-        batch.reverse()
-        for number in range(0, len(batch), size):
-            await one_batch(process_batch, batch[number : number + size])
-
-
-async def results_mixed_up(queue, process_batch, size):
-    async def reversed_results(items):
-        return (await process_batch(items))[::-1]
-
-    await serve(queue, reversed_results, size)
-
-
-async def over_after_an_error(queue, process_batch, size):
-    while True:
-        batch = await take(queue, size)
-        results = await process_batch([entry.item for entry in batch])
-        for entry, result in zip(batch, results, strict=True):
-            entry.answer.set_result(result)
-
-
-async def over_with_its_callers_told(queue, process_batch, size):
-    while True:
-        batch = await take(queue, size)
-        try:
-            results = await process_batch([entry.item for entry in batch])
-            for entry, result in zip(batch, results, strict=True):
-                if not entry.answer.done():
-                    entry.answer.set_result(result)
-        except ValueError as error:
-            for entry in batch:
-                if not entry.answer.done():
-                    entry.answer.set_exception(error)
-            return
-
-
-async def too_few_not_noticed(queue, process_batch, size):
-    while True:
-        batch = await take(queue, size)
-        try:
-            results = await process_batch([entry.item for entry in batch])
-        except Exception as error:  # noqa: BLE001 - for the callers
-            for entry in batch:
-                if not entry.answer.done():
-                    entry.answer.set_exception(error)
-            continue
-        for entry, result in zip(batch, results, strict=False):
-            if not entry.answer.done():
-                entry.answer.set_result(result)
-
-
-async def stumbles_over_who_left(queue, process_batch, size):
-    while True:
-        batch = await take(queue, size)
+        batch = [await queue.get()]
+        while len(batch) < size and not queue.empty():
+            batch.append(queue.get_nowait())
         try:
             results = await process_batch([entry.item for entry in batch])
             pairs = list(zip(batch, results, strict=True))
         except Exception as error:  # noqa: BLE001 - for the callers
             for entry in batch:
-                entry.answer.set_exception(error)
+                if not entry.answer.done():
+                    entry.answer.set_exception(error)
         else:
             for entry, result in pairs:
-                entry.answer.set_result(result)
+                if not entry.answer.done():
+                    entry.answer.set_result(result)
+
+
+async def least_urgent_first(queue, process_batch, size):
+    while True:
+        waiting, backwards = [await queue.get()], asyncio.Queue()
+        while not queue.empty():
+            waiting.append(queue.get_nowait())
+        for entry in reversed(waiting):
+            backwards.put_nowait(entry)
+        task = asyncio.create_task(serve(backwards, process_batch, size))
+        await asyncio.wait([entry.answer for entry in waiting])
+        task.cancel()
 
 
 async def cannot_be_stopped(queue, process_batch, size):
     while True:
         try:
-            await one_batch(process_batch, await take(queue, size))
+            await serve(queue, process_batch, size)
         except BaseException:  # noqa: BLE001, S112 - the mistake
             continue
 
@@ -313,46 +193,6 @@ async def all_or_nothing(process_batch, items):
     return await process_batch(items)
 
 
-async def an_error_for_each(process_batch, items):
-    try:
-        return await process_batch(items)
-    except ValueError as error:
-        return [error] * len(items)
-
-
-async def halves_in_the_wrong_order(process_batch, items):
-    try:
-        return await process_batch(items)
-    except ValueError as error:
-        if len(items) == 1:
-            return [error]
-    half = len(items) // 2
-    last = await halves_in_the_wrong_order(process_batch, items[half:])
-    return last + await halves_in_the_wrong_order(process_batch, items[:half])
-
-
-async def bad_items_left_out(process_batch, items):
-    return [each for each in await isolate(process_batch, items) if isinstance(each, int)]
-
-
-async def bad_items_as_none(process_batch, items):
-    found = await isolate(process_batch, items)
-    return [each if isinstance(each, int) else None for each in found]
-
-
-async def halves_whatever_happens(process_batch, items):
-    try:
-        return await process_batch(items)
-    except Exception as error:
-        if len(items) == 1:
-            if isinstance(error, ValueError):
-                return [error]
-            raise
-    half = len(items) // 2
-    first = await halves_whatever_happens(process_batch, items[:half])
-    return first + await halves_whatever_happens(process_batch, items[half:])
-
-
 async def keeps_the_refusal(process_batch, items):
     try:
         return await isolate(process_batch, items)
@@ -360,42 +200,59 @@ async def keeps_the_refusal(process_batch, items):
         return [error] * len(items)
 
 
-async def without_end(process_batch, items):
-    try:
-        return await process_batch(items)
-    except ValueError:
-        half = (len(items) + 1) // 2
-        first = await without_end(process_batch, items[:half])
-        return first + await without_end(process_batch, items[half:])
-
-
 RIGHT = {
     "3.1": (workers, window_of_tasks, by_the_library),
     "3.2": (serve,),
     "3.3": (isolate, both_halves_at_once, with_a_stack),
 }
+WORKERS = """async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(worker())"""
+ANSWER = "answers[number] = await search(query)"
+SWALLOWED = """try:
+                answers[number] = await search(query)
+            except Exception:
+                answers[number] = None"""
+TOLD = """for entry in batch:
+                if not entry.answer.done():
+                    entry.answer.set_exception(error)"""
+ALONE = "if len(items) == 1:\n            return [error]"
+
 WRONG = {
     "3.1": {
         chunks: "as soon as *any* ends",
         semaphore: "reads the whole source",
         no_limit: "more than 4 at once",
         one_after_the_other: "only 1 at once",
-        as_they_end: "in which they came",
-        nothing_returned: "returns None",
+        "as_they_end": (
+            workers, {"[answers[number] for number in range(len(answers))]": "[*answers.values()]"},
+            "in which they came",
+        ),
+        "nothing_returned": (workers, {"return ": ""}, "returns None"),
         last_first: "in the order in which they come",
-        left_running: "go on for nobody",
-        errors_swallowed: "never learns",
+        "left_running": (
+            workers, {WORKERS: "await asyncio.gather(*(worker() for _ in range(limit)))"},
+            "go on for nobody",
+        ),
+        "errors_swallowed": (workers, {ANSWER: SWALLOWED}, "never learns"),
     },
     "3.2": {
-        one_by_one: "each goes alone",
-        all_that_waits: "at most `size` items",
-        waits_for_company: "waits for company",
+        "one_by_one": (serve, {"< size": "< 1"}, "each goes alone"),
+        "all_that_waits": (serve, {"len(batch) < size and ": ""}, "at most `size` items"),
+        "waits_for_company": (
+            serve, {" and not queue.empty()": "", "queue.get_nowait()": "await queue.get()"},
+            "waits for company",
+        ),
         least_urgent_first: "most urgent first",
-        results_mixed_up: "its own result",
-        over_after_an_error: "belongs to the callers",
-        over_with_its_callers_told: "waits for ever",
-        too_few_not_noticed: "strict=True",
-        stumbles_over_who_left: "entry.answer.done()",
+        "results_mixed_up": (serve, {"batch, results,": "batch, results[::-1],"}, "its own result"),
+        "over_after_an_error": (serve, {TOLD: "raise"}, "belongs to the callers"),
+        "over_with_its_callers_told": (
+            serve, {TOLD: f"{TOLD}\n            return"}, "waits for ever",
+        ),
+        "too_few_not_noticed": (serve, {"strict=True": "strict=False"}, "strict=True"),
+        "stumbles_over_who_left": (
+            serve, {"if not entry.answer.done():\n                    ": ""}, "entry.answer.done()",
+        ),
         cannot_be_stopped: "ignored that they were cancelled",
         does_nothing: "nothing is processed",
     },
@@ -403,12 +260,31 @@ WRONG = {
         one_call_each: "call it whole first",
         one_by_one_after_an_error: "halve the batch",
         all_or_nothing: "one bad item fails all",
-        an_error_for_each: "have results as well",
-        halves_in_the_wrong_order: "out of their places",
-        bad_items_left_out: "out of their places",
-        bad_items_as_none: "in the place of the bad item",
-        halves_whatever_happens: "halve only after `ValueError`",
+        "an_error_for_each": (
+            isolate, {ALONE: "return [error] * len(items)"}, "have results as well",
+        ),
+        "halves_in_the_wrong_order": (
+            isolate,
+            {"[:half]": "[ half:]", "[half:]": "[:half]", "[ half:]": "[half:]"},
+            "out of their places",
+        ),
+        "bad_items_left_out": (isolate, {"return [error]": "return []"}, "out of their places"),
+        "bad_items_as_none": (
+            isolate, {"return [error]": "return [None]"}, "in the place of the bad item",
+        ),
+        "halves_whatever_happens": (
+            isolate,
+            {
+                "ValueError as error": "Exception as error",
+                "len(items) == 1": "len(items) == 1 and not isinstance(error, ValueError):\n"
+                "            raise\n        if len(items) == 1",
+            },
+            "halve only after `ValueError`",
+        ),
         keeps_the_refusal: "let `RateLimited` through",
-        without_end: "again and again",
+        "without_end": (
+            isolate, {ALONE: "pass", "len(items) // 2": "(len(items) + 1) // 2"},
+            "again and again",
+        ),
     },
-}
+}  # fmt: skip

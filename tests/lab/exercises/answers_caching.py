@@ -4,7 +4,7 @@ import asyncio
 import functools
 import hashlib
 import json
-import time
+import time  # noqa: F401 - slips use it
 
 from course_lib.caching import AsyncCache, stable_key
 
@@ -50,26 +50,6 @@ def by_hand(name, arguments):
     return f"{name} {frozen(arguments)}"
 
 
-def hashed(name, arguments):
-    return hash((name, repr(arguments)))
-
-
-def hashed_text(name, arguments):
-    return str(hash((name, json.dumps(arguments, sort_keys=True))))
-
-
-def as_they_come(name, arguments):
-    return f"{name}:{json.dumps(arguments)}"
-
-
-def sorted_outside(name, arguments):
-    return f"{name}:{json.dumps(dict(sorted(arguments.items())))}"
-
-
-def no_name(name, arguments):
-    return json.dumps(arguments, sort_keys=True)
-
-
 def as_text(name, arguments):
     def text(value):
         if isinstance(value, dict):
@@ -86,22 +66,6 @@ def sorted_lists(name, arguments):
         return sorted(map(tidy, value)) if isinstance(value, list) else value
 
     return make_key(name, tidy(arguments))
-
-
-def anything_goes(name, arguments):
-    return f"{name}:{json.dumps(arguments, sort_keys=True, default=str)}"
-
-
-def a_set(name, arguments):
-    return frozenset(arguments.items())
-
-
-def forgets_false(name, arguments):
-    return make_key(name, {key: value for key, value in arguments.items() if value})
-
-
-async def not_sync(name, arguments):
-    return make_key(name, arguments)
 
 
 # 4.2 -------------------------------------------------------------------------------------------
@@ -145,72 +109,6 @@ class Sentinel(TtlCache):
         return self.entries[key][0]
 
 
-class Truthy(TtlCache):
-    async def get_or_compute(self, key, compute):
-        value, expires = self.entries.pop(key, (None, 0))
-        if not value or now() >= expires:
-            value, expires = await compute(), now() + self.ttl
-        self.keep(key, value, expires)
-        return value
-
-
-class NeverExpires(TtlCache):
-    async def get_or_compute(self, key, compute):
-        if key not in self.entries:
-            self.keep(key, await compute(), 0)
-        else:
-            self.entries[key] = self.entries.pop(key)
-        return self.entries[key][0]
-
-
-class WallClock(TtlCache):
-    async def get_or_compute(self, key, compute):
-        value, expires = self.entries.pop(key, (None, 0))
-        if time.time() >= expires:
-            value, expires = await compute(), time.time() + self.ttl
-        self.keep(key, value, expires)
-        return value
-
-
-class Sliding(TtlCache):
-    async def get_or_compute(self, key, compute):
-        value, expires = self.entries.pop(key, (None, 0))
-        if now() >= expires:
-            value = await compute()
-        self.keep(key, value, now() + self.ttl)
-        return value
-
-
-class NoCache(TtlCache):
-    async def get_or_compute(self, key, compute):
-        return await compute()
-
-
-class TooShort(TtlCache):
-    def __init__(self, ttl, maxsize):
-        super().__init__(ttl / 2, maxsize)
-
-
-class Unbounded(TtlCache):
-    def __init__(self, ttl, maxsize):
-        super().__init__(ttl, float("inf"))
-
-
-class OneLess(TtlCache):
-    def __init__(self, ttl, maxsize):
-        super().__init__(ttl, maxsize - 1)
-
-
-class Fifo(TtlCache):
-    async def get_or_compute(self, key, compute):
-        value, expires = self.entries.get(key, (None, 0))
-        if now() >= expires:
-            self.entries.pop(key, None)
-            value = await compute()
-            self.keep(key, value, now() + self.ttl)
-        return value
-
-
 class KeepsErrors(TtlCache):
     async def get_or_compute(self, key, compute):
         async def caught():
@@ -231,11 +129,6 @@ class Swallows(TtlCache):
             return await super().get_or_compute(key, compute)
         except LookupError:
             return None
-
-
-class NotAwaited(TtlCache):
-    async def get_or_compute(self, key, compute):
-        return compute()
 
 
 class StubOfACache(TtlCache):
@@ -326,14 +219,6 @@ class SilentLeader(SingleFlight):
         return value
 
 
-class Unshielded(SingleFlight):
-    async def run(self, key, compute):
-        if key not in self.flights:
-            self.flights[key] = task = asyncio.create_task(compute())
-            task.add_done_callback(lambda _: self.flights.pop(key))
-        return await self.flights[key]
-
-
 class Restarts(SingleFlight):
     async def run(self, key, compute):
         while True:
@@ -371,21 +256,6 @@ class OneForAll(SingleFlight):
         return await super().run("any", compute)
 
 
-class KeepsAll(SingleFlight):
-    async def run(self, key, compute):
-        if key not in self.flights:
-            self.flights[key] = asyncio.create_task(compute())
-        return await asyncio.shield(self.flights[key])
-
-
-class KeepsValues(SingleFlight):
-    async def run(self, key, compute):
-        if key not in self.flights:
-            self.flights[key] = task = asyncio.create_task(compute())
-            task.add_done_callback(lambda _: task.exception() and self.flights.pop(key))
-        return await asyncio.shield(self.flights[key])
-
-
 class NothingForFollowers(SingleFlight):
     async def run(self, key, compute):
         if key in self.flights:
@@ -404,11 +274,6 @@ class ErrorForTheFirst(SingleFlight):
         return await super().run(key, compute)
 
 
-class Mistyped(SingleFlight):
-    async def run(self, key, compute):
-        return await asyncio.shield(self.flight[key])
-
-
 class StubOfAFlight(SingleFlight):
     async def run(self, key, compute):
         raise NotImplementedError
@@ -419,48 +284,79 @@ RIGHT = {
     "4.2": (TtlCache, Librarys, Sentinel),
     "4.3": (SingleFlight, Counted, LibrarysFlight),
 }
+KEY = 'f"{name}:{json.dumps(arguments, sort_keys=True)}"'
+SIZES = "= ttl, maxsize"
+SHARED, FORGOTTEN = "asyncio.shield(self.flights[key])", "lambda _: self.flights.pop(key)"
+
 WRONG = {
     "4.1": {
-        hashed: "return a str",
-        not_sync: "return a str",
-        hashed_text: "another process makes another key",
-        as_they_come: "sort them by name",
-        sorted_outside: "sort at every depth",
-        no_name: "two functions share a key",
+        "hashed": (make_key, {KEY: "hash((name, repr(arguments)))"}, "return a str"),
+        "not_sync": (make_key, {"def ": "async def "}, "return a str"),
+        "hashed_text": (
+            make_key, {KEY: "str(hash((name, json.dumps(arguments, sort_keys=True))))"},
+            "another process makes another key",
+        ),
+        "as_they_come": (make_key, {", sort_keys=True": ""}, "sort them by name"),
+        "sorted_outside": (
+            make_key, {"arguments, sort_keys=True": "dict(sorted(arguments.items()))"},
+            "sort at every depth",
+        ),
+        "no_name": (make_key, {"{name}:": ""}, "two functions share a key"),
         as_text: "1 and '1' got one key",
-        forgets_false: "got one key",
+        "forgets_false": (
+            make_key, {"(arguments,": "({key: each for key, each in arguments.items() if each},"},
+            "got one key",
+        ),
         sorted_lists: "the order of a list is part of the question",
-        anything_goes: "Let it raise a TypeError",
-        a_set: "it raised TypeError",
+        "anything_goes": (
+            make_key, {"sort_keys=True": "sort_keys=True, default=str"}, "Let it raise a TypeError",
+        ),
+        "a_set": (make_key, {KEY: "frozenset(arguments.items())"}, "it raised TypeError"),
     },
     "4.2": {
-        Truthy: "an empty answer is an answer",
-        NeverExpires: "it never expires",
-        WallClock: "it never expires",
-        Sliding: "a hit prolongs the life",
-        NoCache: "an empty answer is an answer",
-        TooShort: "fresh answers are computed anew",
-        Unbounded: "it grows without end",
-        OneLess: "`maxsize` entries have room",
-        Fifo: "drop the least recently *used*",
+        "Truthy": (
+            TtlCache, {"if now() >= expires": "if not value or now() >= expires"},
+            "an empty answer is an answer",
+        ),
+        "NeverExpires": (TtlCache, {"now() >= expires": "not expires"}, "it never expires"),
+        "WallClock": (TtlCache, {"now()": "time.time()"}, "it never expires"),
+        "Sliding": (
+            TtlCache, {"self.keep(key, value, expires": "self.keep(key, value, now() + self.ttl"},
+            "a hit prolongs the life",
+        ),
+        "NoCache": (TtlCache, {"now() >= expires": "True"}, "an empty answer is an answer"),
+        "TooShort": (
+            TtlCache, {SIZES: "= ttl / 2, maxsize"}, "fresh answers are computed anew",
+        ),
+        "Unbounded": (TtlCache, {SIZES: '= ttl, float("inf")'}, "it grows without end"),
+        "OneLess": (TtlCache, {SIZES: "= ttl, maxsize - 1"}, "`maxsize` entries have room"),
+        "Fifo": (TtlCache, {"pop(key, (": "get(key, ("}, "drop the least recently *used*"),
         KeepsErrors: "an error goes to the caller and is not kept",
         Swallows: "an error goes to the caller and is not kept",
-        NotAwaited: "return the value that `compute` returned",
+        "NotAwaited": (
+            TtlCache, {"await compute()": "compute()"}, "return the value that `compute` returned",
+        ),
     },
     "4.3": {
         Alone: "each caller computes for itself",
         Locked: "a lock makes them wait",
         InlineLeader: "behind `asyncio.shield`",
         SilentLeader: "wait for ever for a leader who has gone",
-        Unshielded: "behind `asyncio.shield`",
+        "Unshielded": (SingleFlight, {SHARED: "self.flights[key]"}, "behind `asyncio.shield`"),
         Restarts: "the others begin again",
         Stubborn: "let CancelledError pass",
         OneForAll: "two keys share one computation",
-        KeepsAll: "an error is kept",
-        KeepsValues: "what has ended is still handed out",
+        "KeepsAll": (SingleFlight, {FORGOTTEN: "lambda _: None"}, "an error is kept"),
+        "KeepsValues": (
+            SingleFlight, {FORGOTTEN: "lambda _: task.exception() and self.flights.pop(key)"},
+            "what has ended is still handed out",
+        ),
         NothingForFollowers: "every caller gets the value",
         ErrorForTheFirst: "an error belongs to everybody",
-        Mistyped: "it raised AttributeError: 'Mistyped' object has no attribute 'flight'",
+        "Mistyped": (
+            SingleFlight, {"in self.flights": "in self.flight"},
+            "it raised AttributeError: 'Mistyped' object has no attribute 'flight'",
+        ),
     },
-}
+}  # fmt: skip
 STUBS = {"4.2": StubOfACache, "4.3": StubOfAFlight}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import math
-import time
+import time  # noqa: F401 - slips use it
 from bisect import bisect_left
 from collections import Counter
 from statistics import fmean
@@ -57,51 +57,6 @@ async def with_a_context_manager(call, record, clock, planned):
         return await call()
 
 
-async def failures_lost(call, record, clock, planned):
-    start = clock()
-    result = await call()
-    record("ok", max(0.0, start - planned), clock() - start)
-    return result
-
-
-async def cancellation_lost(call, record, clock, planned):
-    start = clock()
-    try:
-        result = await call()
-    except Exception:
-        record("error", max(0.0, start - planned), clock() - start)
-        raise
-    record("ok", max(0.0, start - planned), clock() - start)
-    return result
-
-
-async def error_swallowed(call, record, clock, planned):
-    start, outcome = clock(), "error"
-    try:
-        result = await call()
-        outcome = "ok"
-        return result  # noqa: TRY300 - as learners write it
-    except asyncio.CancelledError:
-        outcome = "cancelled"
-        raise
-    except Exception:  # noqa: BLE001 - the mistake
-        return None
-    finally:
-        record(outcome, max(0.0, start - planned), clock() - start)
-
-
-async def cancellation_swallowed(call, record, clock, planned):
-    start, outcome = clock(), "error"
-    try:
-        result = await call()
-        outcome = "ok"
-        return result  # noqa: TRY300 - as learners write it
-    except asyncio.CancelledError:
-        outcome = "cancelled"
-    finally:
-        record(outcome, max(0.0, start - planned), clock() - start)
-
-
 async def error_becomes_none(call, record, clock, planned):
     start, outcome, result = clock(), "error", None
     try:
@@ -116,147 +71,17 @@ async def error_becomes_none(call, record, clock, planned):
     return result
 
 
-async def errors_are_ok(call, record, clock, planned):
-    start = clock()
-    try:
-        return await call()
-    finally:
-        record("ok", max(0.0, start - planned), clock() - start)
-
-
-async def cancelled_is_an_error(call, record, clock, planned):
-    start, outcome = clock(), "error"
-    try:
-        result = await call()
-        outcome = "ok"
-        return result
-    finally:
-        record(outcome, max(0.0, start - planned), clock() - start)
-
-
-async def errors_are_cancelled(call, record, clock, planned):
-    start, outcome = clock(), "cancelled"
-    try:
-        result = await call()
-        outcome = "ok"
-        return result
-    finally:
-        record(outcome, max(0.0, start - planned), clock() - start)
-
-
-async def early_calls_wait_less_than_nothing(call, record, clock, planned):
-    start, outcome = clock(), "error"
-    try:
-        result = await call()
-        outcome = "ok"
-        return result
-    finally:
-        record(outcome, start - planned, clock() - start)
-
-
-async def early_calls_wait_as_late_ones(call, record, clock, planned):
-    start = clock()
-    result = await call()
-    record("ok", abs(start - planned), clock() - start)
-    return result
-
-
-async def wait_in_service(call, record, clock, planned):
-    start = clock()
-    result = await call()
-    record("ok", max(0.0, start - planned), clock() - planned)
-    return result
-
-
-async def wait_up_to_the_end(call, record, clock, planned):
-    start = clock()
-    result = await call()
-    end = clock()
-    record("ok", max(0.0, end - planned), end - start)
-    return result
-
-
-async def no_wait(call, record, clock, planned):
-    start = clock()
-    result = await call()
-    record("ok", 0.0, clock() - start)
-    return result
-
-
-async def no_service(call, record, clock, planned):
-    start, end = clock(), clock()
-    result = await call()
-    record("ok", max(0.0, start - planned), end - start)
-    return result
-
-
-async def wall_clock(call, record, clock, planned):
-    return await observed(call, record, time.time, planned)
-
-
-async def clock_of_the_loop(call, record, clock, planned):
-    return await observed(call, record, asyncio.get_running_loop().time, planned)
-
-
-async def recorded_twice(call, record, clock, planned):
-    start, outcome = clock(), "ok"
-    try:
-        return await call()
-    except Exception:
-        outcome = "error"
-        record(outcome, max(0.0, start - planned), clock() - start)
-        raise
-    except asyncio.CancelledError:
-        outcome = "cancelled"
-        raise
-    finally:
-        record(outcome, max(0.0, start - planned), clock() - start)
-
-
-async def result_forgotten(call, record, clock, planned):
-    await observed(call, record, clock, planned)
-
-
-async def nothing_recorded(call, record, clock, planned):
-    return await call()
-
-
 async def call_never_made(call, record, clock, planned):
     """Look on."""
-
-
-async def waits_for_the_plan(call, record, clock, planned):
-    await asyncio.sleep(planned - clock())
-    return await observed(call, record, clock, planned)
-
-
-async def shielded(call, record, clock, planned):
-    return await observed(lambda: asyncio.shield(call()), record, clock, planned)
-
-
-async def figures_as_text(call, record, clock, planned):
-    return await observed(call, lambda *figures: record(*map(str, figures)), clock, planned)
-
-
-async def a_word_of_its_own(call, record, clock, planned):
-    def recorded(outcome, wait, service):
-        record(outcome.replace("ok", "success"), wait, service)
-
-    return await observed(call, recorded, clock, planned)
 
 
 # 5.2 -------------------------------------------------------------------------------------------
 
 
-def added(histograms):
+def percentile(histograms, q):
     counts = Counter()
     for histogram in histograms:
         counts.update(histogram)
-    return counts
-
-
-def percentile(histograms, q):
-    counts = added(histograms)
     seen = 0
     for bound in sorted(counts):
         seen += counts[bound]
@@ -298,67 +123,9 @@ def maximum(histograms, q):
     return max(percentile([each], q) for each in histograms)
 
 
-def _found(pairs, q):
-    pairs = list(pairs)
-    total, seen = sum(count for _, count in pairs), 0
-    for bound, count in pairs:
-        seen += count
-        if seen >= q * total:
-            return bound
-    return None
-
-
-def not_sorted(histograms, q):
-    return _found((pair for each in histograms for pair in each.items()), q)
-
-
-def more_than(histograms, q):
-    counts = added(histograms)
-    seen = 0
-    for bound in sorted(counts):
-        seen += counts[bound]
-        if seen > q * counts.total():
-            return bound
-    return max(counts)
-
-
-def rank_rounded_down(histograms, q):
-    values = sorted(added(histograms).elements())
-    return values[int(q * (len(values) - 1))]
-
-
-def rank_one_too_far(histograms, q):
-    values = sorted(added(histograms).elements())
-    return values[min(int(q * len(values)), len(values) - 1)]
-
-
-def last_count_of_a_bound(histograms, q):
-    merged = {}
-    for histogram in histograms:
-        merged |= histogram
-    return _found(sorted(merged.items()), q)
-
-
-def first_count_of_a_bound(histograms, q):
-    merged = {}
-    for histogram in histograms:
-        for bound, count in histogram.items():
-            merged.setdefault(bound, count)
-    return _found(sorted(merged.items()), q)
-
-
 def stops_at_an_empty_one(histograms, q):
     least = min(min(histogram) for histogram in histograms)
     return max(least, percentile(histograms, q))
-
-
-def empty_ones_end_it(histograms, q):
-    return percentile(itertools.takewhile(bool, histograms), q) or 0.0
-
-
-def bound_without_a_count(histograms, q):
-    counts = added(histograms)
-    return min(counts) if 0 in counts.values() else percentile(histograms, q)
 
 
 def added_into_the_first(histograms, q):
@@ -366,27 +133,7 @@ def added_into_the_first(histograms, q):
     for histogram in histograms[1:]:
         for bound, count in histogram.items():
             first[bound] = first.get(bound, 0) + count
-    return _found(sorted(first.items()), q)
-
-
-def only_the_first(histograms, q):
-    return percentile(histograms[:1], q)
-
-
-def pair_of_both(histograms, q):
-    return percentile(histograms, q), sum(added(histograms).values())
-
-
-def bound_not_returned(histograms, q):
-    percentile(histograms, q)
-
-
-async def asynchronous_percentile(histograms, q):
-    return percentile(histograms, q)
-
-
-def never_reached(histograms, q):
-    return next(bound for bound in added(histograms) if bound > math.inf)
+    return percentile([first], q)
 
 
 # 5.3 -------------------------------------------------------------------------------------------
@@ -432,57 +179,8 @@ def largest_capacity(steps, rate):
     return min(limited, key=limited.get)
 
 
-def _capacities(steps):
-    return {name: (slots or math.inf) / seconds for name, (seconds, slots) in steps.items()}
-
-
-def never_none(steps, rate):
-    return min(_capacities(steps), key=_capacities(steps).get)
-
-
-def also_when_it_just_keeps_up(steps, rate):
-    name = never_none(steps, rate)
-    return name if _capacities(steps)[name] <= rate else None
-
-
 def always_none(steps, rate):
     """Name nothing."""
-
-
-def first_below_the_rate(steps, rate):
-    return next((name for name, each in _capacities(steps).items() if each < rate), None)
-
-
-def last_below_the_rate(steps, rate):
-    return next((n for n, each in reversed(_capacities(steps).items()) if each < rate), None)
-
-
-def stops_at_none(steps, rate):
-    capacity = {name: slots / seconds for name, (seconds, slots) in steps.items()}
-    name = min(capacity, key=capacity.get)
-    return name if capacity[name] < rate else None
-
-
-def none_is_one(steps, rate):
-    return limiting({name: (each, slots or 1) for name, (each, slots) in steps.items()}, rate)
-
-
-def nothing_left_to_compare(steps, rate):
-    capacity = {name: slots / seconds for name, (seconds, slots) in steps.items() if slots}
-    name = min(capacity, key=capacity.get)
-    return name if capacity[name] < rate else None
-
-
-def its_capacity(steps, rate):
-    return min(_capacities(steps).values())
-
-
-def its_name_and_capacity(steps, rate):
-    return min((each, name) for name, each in _capacities(steps).items())
-
-
-async def asynchronous_limiting(steps, rate):
-    return limiting(steps, rate)
 
 
 RIGHT = {
@@ -490,68 +188,165 @@ RIGHT = {
     "5.2": (percentile, with_accumulate, by_rank, by_bisection),
     "5.3": (limiting, by_demand, by_utilisation),
 }
+WAIT, SERVICE = "max(0.0, start - planned)", "clock() - start"
+RECORD = f"record(outcome, {WAIT}, {SERVICE})"
+CANCELLED, FAILED = f'record("cancelled", wait, {SERVICE})', f'record("error", wait, {SERVICE})'
+COUNTED = "counts.update(histogram)"
+RANK = "math.ceil(q * len(values)) - 1"
+CAPACITY = "math.inf if slots is None else slots / seconds"
+NAMED = "name if capacity[name] < rate else None"
+LEAST = f"name = min(capacity, key=capacity.get)\n    return {NAMED}"
+
 WRONG = {
     "5.1": {
-        failures_lost: "a call that fails is not recorded",
-        cancellation_lost: "`CancelledError` is no `Exception`",
-        error_swallowed: "the error is swallowed",
+        "failures_lost": (
+            each_end_by_itself, {CANCELLED: "pass", FAILED: "pass"},
+            "a call that fails is not recorded",
+        ),
+        "cancellation_lost": (
+            each_end_by_itself,
+            {CANCELLED: "pass", "except BaseException": "except Exception"},
+            "`CancelledError` is no `Exception`",
+        ),
+        "error_swallowed": (
+            observed, {"    finally": "    except Exception:\n        return None\n    finally"},
+            "the error is swallowed",
+        ),
         error_becomes_none: "the error is swallowed",
-        cancellation_swallowed: "the cancellation is swallowed",
-        errors_are_ok: 'recorded as "ok", and was "error"',
-        cancelled_is_an_error: 'recorded as "error", and was "cancelled"',
-        errors_are_cancelled: 'recorded as "cancelled", and was "error"',
-        early_calls_wait_less_than_nothing: "0 s, not less",
-        early_calls_wait_as_late_ones: "start - planned",
-        wait_in_service: "the wait is in the service as well",
-        wait_up_to_the_end: "what passed before the call",
-        no_wait: "what passed before the call",
-        no_service: "`clock()` at its end",
-        wall_clock: "another clock is looked at",
-        clock_of_the_loop: "another clock is looked at",
-        recorded_twice: "more than once",
-        result_forgotten: "return what `await call()` returned",
-        nothing_recorded: "nothing is recorded",
+        "cancellation_swallowed": (
+            observed, {'"cancelled"\n        raise': '"cancelled"'},
+            "the cancellation is swallowed",
+        ),
+        "errors_are_ok": (
+            observed, {'"error"': '"ok"', '"cancelled"': '"ok"'},
+            'recorded as "ok", and was "error"',
+        ),
+        "cancelled_is_an_error": (
+            observed, {'"cancelled"': '"error"'}, 'recorded as "error", and was "cancelled"',
+        ),
+        "errors_are_cancelled": (
+            observed, {'"error"': '"cancelled"'}, 'recorded as "cancelled", and was "error"',
+        ),
+        "early_calls_wait_less_than_nothing": (
+            observed, {WAIT: "start - planned"}, "0 s, not less",
+        ),
+        "early_calls_wait_as_late_ones": (
+            observed, {WAIT: "abs(start - planned)"}, "start - planned",
+        ),
+        "wait_in_service": (
+            observed, {SERVICE: "clock() - planned"}, "the wait is in the service as well",
+        ),
+        "wait_up_to_the_end": (
+            observed, {WAIT: "max(0.0, clock() - planned)"}, "what passed before the call",
+        ),
+        "no_wait": (observed, {WAIT: "0.0"}, "what passed before the call"),
+        "no_service": (
+            observed,
+            {'    outcome = "error"': '    end, outcome = clock(), "error"', SERVICE: "end - start"},
+            "`clock()` at its end",
+        ),
+        "wall_clock": (observed, {"clock()": "time.time()"}, "another clock is looked at"),
+        "clock_of_the_loop": (
+            observed, {"clock()": "asyncio.get_running_loop().time()"},
+            "another clock is looked at",
+        ),
+        "recorded_twice": (
+            observed,
+            {
+                "    finally": f"    except Exception:\n        {RECORD}\n        raise\n"
+                "    finally",
+            },
+            "more than once",
+        ),
+        "result_forgotten": (
+            observed, {"return result": "pass"}, "return what `await call()` returned",
+        ),
+        "nothing_recorded": (observed, {RECORD: "pass"}, "nothing is recorded"),
         call_never_made: "the call is never made",
-        waits_for_the_plan: "waits for the planned time",
-        shielded: "goes on for nobody",
-        figures_as_text: "are numbers",
-        a_word_of_its_own: 'recorded as "success", and was "ok"',
+        "waits_for_the_plan": (
+            observed,
+            {"start = clock()": "await asyncio.sleep(planned - clock())\n    start = clock()"},
+            "waits for the planned time",
+        ),
+        "shielded": (
+            observed, {"await call()": "await asyncio.shield(call())"}, "goes on for nobody",
+        ),
+        "figures_as_text": (
+            observed, {WAIT: f"str({WAIT})", SERVICE: f"str({SERVICE})"}, "are numbers",
+        ),
+        "a_word_of_its_own": (
+            observed, {'"ok"': '"success"'}, 'recorded as "success", and was "ok"',
+        ),
     },
     "5.2": {
         average: "the average of two percentiles",
         weighted_average: "weighted by the calls",
         maximum: "speaks for all",
-        not_sorted: "go through them `sorted`",
-        more_than: "*at least*, `>=`",
-        rank_one_too_far: "*at least*, `>=`",
-        rank_rounded_down: "do not round it down",
-        last_count_of_a_bound: "only one of them is kept",
-        first_count_of_a_bound: "only one of them is kept",
+        "not_sorted": (percentile, {"sorted(counts)": "counts"}, "go through them `sorted`"),
+        "more_than": (
+            percentile, {"seen >=": "seen >", "return None": "return max(counts)"},
+            "*at least*, `>=`",
+        ),
+        "rank_one_too_far": (
+            by_rank, {RANK: "min(int(q * len(values)), len(values) - 1)"}, "*at least*, `>=`",
+        ),
+        "rank_rounded_down": (
+            by_rank, {RANK: "int(q * (len(values) - 1))"}, "do not round it down",
+        ),
+        "last_count_of_a_bound": (
+            percentile, {COUNTED: "counts = Counter({**counts, **histogram})"},
+            "only one of them is kept",
+        ),
+        "first_count_of_a_bound": (
+            percentile, {COUNTED: "counts = Counter({**histogram, **counts})"},
+            "only one of them is kept",
+        ),
         stops_at_an_empty_one: "must not stop the others",
-        empty_ones_end_it: "must not stop the others",
-        bound_without_a_count: "adds nothing",
+        "empty_ones_end_it": (
+            percentile,
+            {"in histograms": "in itertools.takewhile(bool, histograms)", "None": "0.0"},
+            "must not stop the others",
+        ),
+        "bound_without_a_count": (
+            percentile, {"if seen": "if not counts[bound] or seen"}, "adds nothing",
+        ),
         added_into_the_first: "in one of your own",
-        only_the_first: "counts of all processes",
-        pair_of_both: "return one of the bounds",
-        bound_not_returned: "returns None",
-        asynchronous_percentile: "write `def`",
-        never_reached: "`next` found no bound",
+        "only_the_first": (
+            percentile, {"in histograms": "in histograms[:1]"}, "counts of all processes",
+        ),
+        "pair_of_both": (
+            percentile, {"return bound": "return bound, seen"}, "return one of the bounds",
+        ),
+        "bound_not_returned": (percentile, {"return bound": "break"}, "returns None"),
+        "asynchronous_percentile": (percentile, {"def ": "async def "}, "write `def`"),
+        "never_reached": (with_accumulate, {">= q": "> 1"}, "`next` found no bound"),
     },
     "5.3": {
         longest: "one takes long there",
         fewest_slots: "only for a short time",
         largest_product: "divide by the seconds",
         largest_capacity: "the *largest* capacity",
-        never_none: "return None unless",
-        also_when_it_just_keeps_up: "return None unless",
+        "never_none": (limiting, {NAMED: "name"}, "return None unless"),
+        "also_when_it_just_keeps_up": (limiting, {"< rate": "<= rate"}, "return None unless"),
         always_none: "does 20 a second, and more arrive",
-        first_below_the_rate: "of several steps",
-        last_below_the_rate: "of several steps",
-        stops_at_none: "and never limits",
-        none_is_one: "however long one takes",
-        nothing_left_to_compare: "and never limits",
-        its_capacity: "return the name",
-        its_name_and_capacity: "return the name",
-        asynchronous_limiting: "write `def`",
+        "first_below_the_rate": (
+            limiting,
+            {LEAST: "return next((name for name in capacity if capacity[name] < rate), None)"},
+            "of several steps",
+        ),
+        "last_below_the_rate": (
+            limiting,
+            {LEAST: "return next((n for n in reversed(capacity) if capacity[n] < rate), None)"},
+            "of several steps",
+        ),
+        "stops_at_none": (limiting, {CAPACITY: "slots / seconds"}, "and never limits"),
+        "none_is_one": (limiting, {CAPACITY: "(slots or 1) / seconds"}, "however long one takes"),
+        "nothing_left_to_compare": (
+            limiting, {CAPACITY: "slots / seconds", "steps.items()": "steps.items() if slots"},
+            "and never limits",
+        ),
+        "its_capacity": (limiting, {NAMED: "capacity[name]"}, "return the name"),
+        "its_name_and_capacity": (limiting, {NAMED: "capacity[name], name"}, "return the name"),
+        "asynchronous_limiting": (limiting, {"def ": "async def "}, "write `def`"),
     },
-}
+}  # fmt: skip

@@ -3,6 +3,8 @@
 import asyncio
 from functools import cache
 
+from exercise_support import changed
+
 from course_lib.async_batch import as_runnable
 from course_lib.caching import AsyncCache, cached, stable_key
 from course_lib.errors import RateLimited, Unavailable
@@ -45,47 +47,7 @@ async def answered_without_failed_keys(stages, question):
     return result
 
 
-async def lets_it_raise(stages, question):
-    found, seconds = question, {}
-    for name, stage in stages.items():
-        start = now()
-        found = await stage(found)
-        seconds[name] = now() - start
-    return {"answer": found, "failed": None, "error": None, "seconds": seconds}
-
-
 _shared = {}
-
-
-async def shared_times(stages, question):
-    result = await answered(stages, question)
-    _shared.update(result["seconds"])
-    return result | {"seconds": _shared}
-
-
-async def catches_everything(stages, question):
-    found, seconds = question, {}
-    for name, stage in stages.items():
-        start = now()
-        try:
-            found = await stage(found)
-        except BaseException as error:  # noqa: BLE001
-            return {"answer": None, "failed": name, "error": error, "seconds": seconds}
-        finally:
-            seconds[name] = now() - start
-    return {"answer": found, "failed": None, "error": None, "seconds": seconds}
-
-
-async def without_the_failed_time(stages, question):
-    found, seconds = question, {}
-    for name, stage in stages.items():
-        start = now()
-        try:
-            found = await stage(found)
-        except Exception as error:  # noqa: BLE001
-            return {"answer": None, "failed": name, "error": error, "seconds": seconds}
-        seconds[name] = now() - start
-    return {"answer": found, "failed": None, "error": None, "seconds": seconds}
 
 
 async def goes_on_after_a_failure(stages, question):
@@ -98,25 +60,6 @@ async def goes_on_after_a_failure(stages, question):
             result |= {"failed": name, "error": error}
         result["seconds"][name] = now() - start
     return result
-
-
-async def question_to_every_stage(stages, question):
-    return await answered({name: lambda _, s=s: s(question) for name, s in stages.items()}, 0)
-
-
-async def does_not_say_where(stages, question):
-    result = await answered(stages, question)
-    return result | ({"failed": "rag"} if result["failed"] else {})
-
-
-async def text_of_the_error(stages, question):
-    result = await answered(stages, question)
-    return result | ({"error": str(result["error"])} if result["failed"] else {})
-
-
-async def half_an_answer(stages, question):
-    result = await answered(stages, question)
-    return result | ({"answer": "so far"} if result["failed"] else {})
 
 
 # 6.2 -------------------------------------------------------------------------------------------
@@ -179,39 +122,11 @@ def each_for_itself(call, slots, attempts):
     return guarded_call
 
 
-def no_gate(call, slots, attempts):
-    step = limited(
-        as_runnable(call), Gate(concurrency=1000), attempts=attempts, retry_on=(Unavailable,)
-    )
-    return step.ainvoke
-
-
 def gate_in_each_call(call, slots, attempts):
     async def guarded_call(item):
         return await guarded(call, slots, attempts)(item)
 
     return guarded_call
-
-
-def one_at_a_time(call, slots, attempts):
-    return guarded(call, 1, attempts)
-
-
-def no_retry(call, slots, attempts):
-    return limited(as_runnable(call), Gate(concurrency=slots), attempts=1).ainvoke
-
-
-def refusals_only(call, slots, attempts):
-    return limited(as_runnable(call), Gate(concurrency=slots), attempts=attempts).ainvoke
-
-
-def everything_again(call, slots, attempts):
-    gate = Gate(concurrency=slots)
-    return limited(as_runnable(call), gate, attempts=attempts, retry_on=(Exception,)).ainvoke
-
-
-def one_attempt_more(call, slots, attempts):
-    return guarded(call, slots, attempts + 1)
 
 
 def sleeps_inside(call, slots, attempts):
@@ -293,14 +208,6 @@ def forgets_empties(call, ttl):
     return ask
 
 
-def keeps_for_ever(call, ttl):
-    return remembered(call, None)
-
-
-def keeps_nothing(call, ttl):
-    return remembered(call, 1e-6)
-
-
 @cache
 def common_cache():
     return AsyncCache(ttl=60, maxsize=1_000)
@@ -320,24 +227,9 @@ def _by_key(call, cache):
     return ask
 
 
-def key_of_repr(call, ttl):
-    return cached(as_runnable(call), AsyncCache(ttl=ttl, maxsize=1_000), key=repr).ainvoke
-
-
-def key_of_question_only(call, ttl):
-    cache = AsyncCache(ttl=ttl, maxsize=1_000)
-    key = lambda item: item["question"] if isinstance(item, dict) else item  # noqa: E731
-    return cached(as_runnable(call), cache, key=key).ainvoke
-
-
 def by_hash(call, ttl):
     cache = AsyncCache(ttl=ttl, maxsize=1_000)
     return lambda item: cache.get_or_compute(hash(item), lambda: call(item))
-
-
-def keeps_errors(call, ttl):
-    cache = AsyncCache(ttl=ttl, maxsize=1_000, negative_ttl=ttl)
-    return cached(as_runnable(call), cache).ainvoke
 
 
 def first_caller_computes(call, ttl):
@@ -379,10 +271,6 @@ async def in_time(stages, optional, budget, question):
     return result | {"answer": found}
 
 
-async def no_budget(stages, optional, budget, question):
-    return await in_time(stages, optional, 1e6, question)
-
-
 async def budget_for_each_stage(stages, optional, budget, question):
     stages = {
         name: lambda found, s=s: asyncio.wait_for(s(found), budget) for name, s in stages.items()
@@ -390,47 +278,14 @@ async def budget_for_each_stage(stages, optional, budget, question):
     return await in_time(stages, optional, 1e6, question)
 
 
-async def nothing_optional(stages, optional, budget, question):
-    return await in_time(stages, {}, budget, question)
-
-
-async def all_optional(stages, optional, budget, question):
-    return await in_time(stages, optional | {"chat": budget}, budget, question)
-
-
-async def late_only(stages, optional, budget, question):
-    found, end, skipped = question, now() + budget, []
-    result = {"answer": None, "failed": None, "error": None, "skipped": skipped}
-    for name, stage in stages.items():
-        limit = min(end, now() + optional.get(name, budget))
-        try:
-            async with asyncio.timeout_at(limit):
-                found = await stage(found)
-        except Exception as error:  # noqa: BLE001
-            if name not in optional or not isinstance(error, TimeoutError) or now() >= end:
-                return result | {"failed": name, "error": error}
-            skipped.append(name)
-    return result | {"answer": found}
-
-
 async def never_reranks(stages, optional, budget, question):
     stages = {name: stage for name, stage in stages.items() if name not in optional}
     return await in_time(stages, {}, budget, question) | {"skipped": list(optional)}
 
 
-async def says_nothing_of_it(stages, optional, budget, question):
-    return await in_time(stages, optional, budget, question) | {"skipped": []}
-
-
 async def lets_it_out(stages, optional, budget, question):
     async with asyncio.timeout(budget):
         return await in_time(stages, optional, 1e6, question)
-
-
-async def another_error(stages, optional, budget, question):
-    result = await in_time(stages, optional, budget, question)
-    late = isinstance(result["error"], TimeoutError)
-    return result | ({"error": "too late"} if late else {})
 
 
 async def swallows_cancellation(stages, optional, budget, question):
@@ -443,23 +298,14 @@ async def swallows_cancellation(stages, optional, budget, question):
 # 6.5 -------------------------------------------------------------------------------------------
 
 
-def rag(search, rerank, chat, *, slots=(20, 4, 8), attempts=8, optional=0.3, outside=False):
-    def prepared(call, slots):
-        if outside:
-            return guarded(remembered(call, 60), slots, attempts)
-        return remembered(guarded(call, slots, attempts), 60)
-
-    calls = zip(("search", "rerank", "chat"), (search, rerank, chat), slots, strict=True)
-    stages = {name: prepared(call, slots) for name, call, slots in calls}
+def rag(search, rerank, chat):
+    calls = zip(("search", "rerank", "chat"), (search, rerank, chat), (20, 4, 8), strict=True)
+    stages = {name: remembered(guarded(call, slots, 8), 60) for name, call, slots in calls}
 
     async def ask(question):
-        return await in_time(stages, {"rerank": optional} if optional else {}, 3, question)
+        return await in_time(stages, {"rerank": 0.3}, 3, question)
 
     return ask
-
-
-def rag_with_gates_outside(search, rerank, chat):
-    return rag(search, rerank, chat, outside=True)
 
 
 def rag_that_raises(search, rerank, chat):
@@ -467,44 +313,6 @@ def rag_that_raises(search, rerank, chat):
         return {"answer": await chat(await rerank(await search(question)))}
 
     return ask
-
-
-def rag_without_a_cache(search, rerank, chat):
-    stages = {
-        "search": guarded(search, 20, 8),
-        "rerank": guarded(rerank, 4, 8),
-        "chat": guarded(chat, 8, 8),
-    }
-
-    async def ask(question):
-        return await in_time(stages, {"rerank": 0.3}, 3, question)
-
-    return ask
-
-
-def rag_without_gates(search, rerank, chat):
-    stages = {
-        "search": remembered(search, 60),
-        "rerank": remembered(rerank, 60),
-        "chat": remembered(chat, 60),
-    }
-
-    async def ask(question):
-        return await in_time(stages, {"rerank": 0.3}, 3, question)
-
-    return ask
-
-
-def rag_with_wide_gates(search, rerank, chat):
-    return rag(search, rerank, chat, slots=(99, 99, 99), attempts=20)
-
-
-def rag_with_nothing_optional(search, rerank, chat):
-    return rag(search, rerank, chat, optional=None)
-
-
-def rag_without_attempts(search, rerank, chat):
-    return rag(search, rerank, chat, attempts=1)
 
 
 def rag_built_in_each_call(search, rerank, chat):
@@ -521,22 +329,10 @@ def rag_that_never_reranks(search, rerank, chat):
     return rag(search, same, chat)
 
 
-def rag_one_at_a_time(search, rerank, chat):
-    return rag(search, rerank, chat, slots=(1, 1, 1), optional=2)
-
-
-def rag_by_61(search, rerank, chat):
-    stages = {
-        "search": remembered(guarded(search, 20, 8), 60),
-        "rerank": remembered(guarded(rerank, 4, 8), 60),
-        "chat": remembered(guarded(chat, 8, 8), 60),
-    }
-
-    async def ask(question):
-        return await answered(stages, question)
-
-    return ask
-
+PREPARED = "remembered(guarded(call, slots, 8), 60)"
+rag_with_gates_outside = changed(
+    "rag_with_gates_outside", rag, {PREPARED: "guarded(remembered(call, 60), slots, 8)"}
+)
 
 RIGHT = {
     "6.1": (answered, answered_without_failed_keys),
@@ -546,64 +342,129 @@ RIGHT = {
     "6.5": (rag, rag_with_gates_outside),
 }
 
+FAILURE = 'return {"answer": None, "failed": name, "error": error, "seconds": seconds}'
+OF_61 = 'in_time(stages, {"rerank": 0.3}, 3, question)'
+
 WRONG = {
     "6.1": {
-        lets_it_raise: "takes all the others with it",
-        shared_times: "share one record",
-        catches_everything: "a cancellation is taken for a failed stage",
-        without_the_failed_time: "the failed stage took time",
+        "lets_it_raise": (answered, {FAILURE: "raise"}, "takes all the others with it"),
+        "shared_times": (
+            answered, {"question, {}": "question, _shared"}, "share one record",
+        ),
+        "catches_everything": (
+            answered, {"Exception": "BaseException"}, "a cancellation is taken for a failed stage",
+        ),
+        "without_the_failed_time": (
+            answered, {"        finally:\n            seconds": "        seconds"},
+            "the failed stage took time",
+        ),
         goes_on_after_a_failure: "stop at a failure",
-        question_to_every_stage: "what the stage before it returned",
-        does_not_say_where: "must know where",
-        text_of_the_error: "the exception itself",
-        half_an_answer: "is no answer",
+        "question_to_every_stage": (
+            answered, {"stage(found)": "stage(question)"}, "what the stage before it returned",
+        ),
+        "does_not_say_where": (answered, {'"failed": name': '"failed": "rag"'}, "must know where"),
+        "text_of_the_error": (
+            answered, {'"error": error': '"error": str(error)'}, "the exception itself",
+        ),
+        "half_an_answer": (
+            answered, {'{"answer": None': '{"answer": "so far"'}, "is no answer",
+        ),
     },
     "6.2": {
-        no_gate: "more than `slots` calls",
+        "no_gate": (guarded, {"=slots": "=1000"}, "more than `slots` calls"),
         gate_in_each_call: "make the semaphore (or gate) once",
-        one_at_a_time: "slots stand empty",
+        "one_at_a_time": (guarded, {"=slots": "=1"}, "slots stand empty"),
         each_for_itself: "the others go on knocking",
-        no_retry: "is to be made again",
-        refusals_only: "a failure of the provider (Unavailable) passes",
-        everything_again: "a BadRequest is as bad the second time",
-        one_attempt_more: "`attempts` counts all calls",
+        "no_retry": (
+            guarded, {"=attempts, retry_on=(Unavailable,)": "=1"}, "is to be made again",
+        ),
+        "refusals_only": (
+            guarded, {", retry_on=(Unavailable,)": ""},
+            "a failure of the provider (Unavailable) passes",
+        ),
+        "everything_again": (
+            guarded, {"(Unavailable,)": "(Exception,)"}, "a BadRequest is as bad the second time",
+        ),
+        "one_attempt_more": (
+            guarded, {"=attempts": "=attempts + 1"}, "`attempts` counts all calls",
+        ),
         sleeps_inside: "leave the slot first",
         cools_down_too_long: "it takes too long",
     },
     "6.3": {
         a_dict: "share what is under way",
         forgets_empties: "an empty result is a result",
-        keeps_for_ever: "from when it was made",
-        keeps_nothing: "is fetched again",
+        "keeps_for_ever": (remembered, {"ttl=ttl": "ttl=None"}, "from when it was made"),
+        "keeps_nothing": (remembered, {"ttl=ttl": "ttl=1e-6"}, "is fetched again"),
         one_cache_for_all: "a cache for each",
-        key_of_repr: "equal inputs got two keys",
-        key_of_question_only: "the key holds all of the input",
+        "key_of_repr": (
+            remembered, {"1_000)": "1_000), key=repr"}, "equal inputs got two keys",
+        ),
+        "key_of_question_only": (
+            remembered,
+            {
+                "1_000)": "1_000), key=lambda item:"
+                ' item["question"] if isinstance(item, dict) else item',
+            },
+            "the key holds all of the input",
+        ),
         by_hash: "unhashable type",
-        keeps_errors: "an error is kept",
+        "keeps_errors": (remembered, {"1_000": "1_000, negative_ttl=ttl"}, "an error is kept"),
         first_caller_computes: "a task of its own",
     },
     "6.4": {
-        no_budget: "what has passed included",
+        "no_budget": (
+            in_time, {"+ budget": "+ 1e6", "(name, budget)": "(name, 1e6)"},
+            "what has passed included",
+        ),
         budget_for_each_stage: "what has passed included",
-        nothing_optional: "takes longer than its seconds is left out",
-        all_optional: "only what is optional can be left out",
-        late_only: "fails is left out like one that is late",
+        "nothing_optional": (
+            in_time,
+            {"optional.get(name, budget)": "budget", "name not in optional or ": "True or "},
+            "takes longer than its seconds is left out",
+        ),
+        "all_optional": (
+            in_time, {"name not in optional or ": ""}, "only what is optional can be left out",
+        ),
+        "late_only": (
+            in_time, {"or now() >= end": "or not isinstance(error, TimeoutError) or now() >= end"},
+            "fails is left out like one that is late",
+        ),
         never_reranks: "nothing was late",
-        says_nothing_of_it: 'its name stands in "skipped"',
+        "says_nothing_of_it": (
+            in_time, {"skipped.append(name)": "pass"}, 'its name stands in "skipped"',
+        ),
         lets_it_out: "the answer is failed",
-        another_error: "a TimeoutError stands",
+        "another_error": (
+            in_time,
+            {'"error": error': '"error": "too late" if isinstance(error, TimeoutError) else error'},
+            "a TimeoutError stands",
+        ),
         swallows_cancellation: "a cancellation is taken for a stage that is late",
     },
     "6.5": {
         rag_that_raises: "raises, or waits for ever",
-        rag_by_61: "raises, or waits for ever",
-        rag_without_a_cache: "answer what was asked before without it",
-        rag_without_gates: "as many at once as it takes",
-        rag_with_wide_gates: "refuses call after call",
-        rag_with_nothing_optional: "what is optional gets seconds of its own",
-        rag_without_attempts: "it passes when the call is made again",
+        "rag_by_61": (rag, {OF_61: "answered(stages, question)"}, "raises, or waits for ever"),
+        "rag_without_a_cache": (
+            rag, {PREPARED: "guarded(call, slots, 8)"},
+            "answer what was asked before without it",
+        ),
+        "rag_without_gates": (
+            rag, {PREPARED: "remembered(call, 60)"}, "as many at once as it takes",
+        ),
+        "rag_with_wide_gates": (
+            rag, {"20, 4, 8": "99, 99, 99", "slots, 8": "slots, 20"}, "refuses call after call",
+        ),
+        "rag_with_nothing_optional": (
+            rag, {'{"rerank": 0.3}': "{}"}, "what is optional gets seconds of its own",
+        ),
+        "rag_without_attempts": (
+            rag, {"slots, 8": "slots, 1"}, "it passes when the call is made again",
+        ),
         rag_built_in_each_call: "refuses call after call",
         rag_that_never_reranks: "rerank before the chat",
-        rag_one_at_a_time: "it hangs, or waits in line",
+        "rag_one_at_a_time": (
+            rag, {"20, 4, 8": "1, 1, 1", "0.3": "2"}, "it hangs, or waits in line",
+        ),
     },
-}
+}  # fmt: skip

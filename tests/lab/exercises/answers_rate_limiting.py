@@ -40,48 +40,6 @@ class StubOfABucket:
         raise NotImplementedError
 
 
-class TwiceTheRate(Bucket):
-    async def acquire(self):
-        async with self.lock:
-            self.refill()
-            if self.tokens < 1:
-                await asyncio.sleep((1 - self.tokens) / self.rate)
-                self.tokens = 0
-            else:
-                self.tokens -= 1
-
-
-class NoLimit(Bucket):
-    async def acquire(self):
-        await asyncio.sleep(0)
-
-
-class NoCapacity(Bucket):
-    """Fills above its capacity while nobody comes."""
-
-    def refill(self):
-        passed = now() - self.filled
-        self.tokens += passed * self.rate
-        self.filled += passed
-
-
-class NoBurst(Bucket):
-    def __init__(self, rate, capacity):
-        super().__init__(rate, 1)
-
-
-class TooSlow(Bucket):
-    """Sleeps for two tokens and takes one."""
-
-    async def acquire(self):
-        async with self.lock:
-            self.refill()
-            if self.tokens < 1:
-                await asyncio.sleep(2 / self.rate)
-                self.filled, self.tokens = now(), 1
-            self.tokens -= 1
-
-
 class Debt(Bucket):
     """Books the place in the queue, and does not give it back."""
 
@@ -161,48 +119,6 @@ async def no_retry(search, query, slots, attempts):
         return await search(query)
 
 
-async def gives_none(search, query, slots, attempts):
-    for _ in range(attempts):
-        try:
-            async with slots:
-                return await search(query)
-        except RateLimited as error:
-            await asyncio.sleep(error.retry_after)
-    return None
-
-
-async def retries_everything(search, query, slots, attempts):
-    for attempt in range(1, attempts + 1):
-        try:
-            async with slots:
-                return await search(query)
-        except Exception:
-            if attempt == attempts:
-                raise
-            await asyncio.sleep(1)
-    return None
-
-
-async def one_too_many(search, query, slots, attempts):
-    return await patient(search, query, slots, attempts + 1)
-
-
-async def no_slots(search, query, slots, attempts):
-    return await patient(search, query, asyncio.Semaphore(99), attempts)
-
-
-async def doubles(search, query, slots, attempts):
-    for attempt in range(1, attempts + 1):
-        try:
-            async with slots:
-                return await search(query)
-        except RateLimited as error:
-            if attempt == attempts:
-                raise
-            await asyncio.sleep(error.retry_after * 2**attempt)
-    return None
-
-
 # 2.3 -------------------------------------------------------------------------------------------
 
 
@@ -220,38 +136,45 @@ def only_grows(limit, rejected, used):
     return limit + 1
 
 
-def doubles_the_limit(limit, rejected, used):
-    return limit // 2 if rejected else limit * 2
-
-
-def begins_again(limit, rejected, used):
-    return 1 if rejected else limit + (used == limit)
-
-
-def grows_unused(limit, rejected, used):
-    return max(1, limit // 2) if rejected else limit + 1
-
-
-def half_a_call(limit, rejected, used):
-    return limit / 2 if rejected else limit + 1
-
-
-def below_one(limit, rejected, used):
-    return limit - 9 if rejected else limit + (used == limit)
-
-
 RIGHT = {
     "2.1": (Bucket,),
     "2.2": (patient,),
     "2.3": (next_limit,),
 }
+SLEPT = "asyncio.sleep((1 - self.tokens) / self.rate)\n                self.refill()"
+RAISED = "            if attempt == attempts:\n                raise\n"
+CUT, GROWN = "max(1, limit // 2)", "limit + 1 if used == limit else limit"
+
 WRONG = {
     "2.1": {
-        TwiceTheRate: "the seconds slept are counted twice",
-        NoLimit: "lets everybody through at once",
-        NoCapacity: "never fill it above its capacity",
-        NoBurst: "a full bucket lets `capacity` callers through",
-        TooSlow: "too slow",
+        "TwiceTheRate": (
+            Bucket,
+            {
+                "self.refill()\n            self.tokens -= 1":
+                "self.tokens = 0\n            else:\n                self.tokens -= 1",
+            },
+            "the seconds slept are counted twice",
+        ),
+        "NoLimit": (
+            Bucket, {"self.tokens < 1": "False"}, "lets everybody through at once",
+        ),
+        "NoCapacity": (
+            Bucket,
+            {"min(self.capacity, ": "("},
+            "never fill it above its capacity",
+        ),
+        "NoBurst": (
+            Bucket, {"= capacity, now()": "= 1, now()", "= rate, capacity": "= rate, 1"},
+            "a full bucket lets `capacity` callers through",
+        ),
+        "TooSlow": (
+            Bucket,
+            {
+                SLEPT: "asyncio.sleep(2 / self.rate)\n"
+                "                self.filled, self.tokens = now(), 1",
+            },
+            "too slow",
+        ),
         Debt: "the living wait for the dead",
         Polling: "The clock has stood",
         Stack: "callers overtake one another",
@@ -259,20 +182,33 @@ WRONG = {
     "2.2": {
         sleeps_inside: "a slot is held while",
         no_retry: "to be tried again",
-        gives_none: "raise the error",
-        retries_everything: "catch nothing else",
-        one_too_many: "at most `attempts`",
-        no_slots: "each attempt takes a slot",
-        doubles: "waits longer than it was told",
+        "gives_none": (patient, {RAISED: ""}, "raise the error"),
+        "retries_everything": (
+            patient, {"RateLimited as error": "Exception", "error.retry_after": "1"},
+            "catch nothing else",
+        ),
+        "one_too_many": (
+            patient, {"attempts + 1": "attempts + 2", "== attempts": "== attempts + 1"},
+            "at most `attempts`",
+        ),
+        "no_slots": (
+            patient, {"with slots": "with asyncio.Semaphore(99)"}, "each attempt takes a slot",
+        ),
+        "doubles": (
+            patient, {"error.retry_after": "error.retry_after * 2**attempt"},
+            "waits longer than it was told",
+        ),
     },
     "2.3": {
         never_moves: "never finds the capacity",
         only_grows: "too many are refused",
-        doubles_the_limit: "too many are refused",
-        begins_again: "do not begin again at 1",
-        grows_unused: "grow only if",
-        half_a_call: "whole number",
-        below_one: "stop at 1",
+        "doubles_the_limit": (
+            next_limit, {CUT: "limit // 2", GROWN: "limit * 2"}, "too many are refused",
+        ),
+        "begins_again": (next_limit, {CUT: "1"}, "do not begin again at 1"),
+        "grows_unused": (next_limit, {GROWN: "limit + 1"}, "grow only if"),
+        "half_a_call": (next_limit, {CUT: "limit / 2", GROWN: "limit + 1"}, "whole number"),
+        "below_one": (next_limit, {CUT: "limit - 9"}, "stop at 1"),
     },
-}
+}  # fmt: skip
 STUBS = {"2.1": StubOfABucket}

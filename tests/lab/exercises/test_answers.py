@@ -1,7 +1,7 @@
 """Answers as learners give them: right ones pass, wrong ones are told what is wrong with them.
 
 Those of a notebook stand in a module of their own, by the exercise's number: `RIGHT`, functions in
-whatever style; `WRONG`, each with what its diagnosis says; and, where a class is asked for, `STUBS`.
+whatever style; `WRONG`, tables as `wrong_answers` reads them; and, where a class is asked for, `STUBS`.
 """
 
 import inspect
@@ -13,7 +13,7 @@ import answers_monitoring
 import answers_rag
 import answers_rate_limiting
 import pytest
-from exercise_support import card
+from exercise_support import card, wrong_answers
 
 from course_lib.lab.exercises import EXERCISES
 
@@ -36,7 +36,7 @@ def of_all(table):
     }
 
 
-RIGHT, WRONG, STUBS = map(of_all, ("RIGHT", "WRONG", "STUBS"))
+RIGHT, STUBS, WRONG = of_all("RIGHT"), of_all("STUBS"), wrong_answers(of_all("WRONG"))
 
 
 def unwritten(*arguments):
@@ -72,9 +72,9 @@ def test_a_right_answer_passes(number, function):
 @pytest.mark.parametrize(
     ("number", "function", "diagnosis"),
     [
-        pytest.param(number, *pair, id=f"{number}-{pair[0].__name__}")
-        for number, functions in WRONG.items()
-        for pair in functions.items()
+        pytest.param(number, *wrong, id=f"{number}-{name}")
+        for number, rows in WRONG.items()
+        for name, wrong in rows.items()
     ],
 )
 def test_a_wrong_answer_is_told_what_is_wrong_with_it(number, function, diagnosis):
@@ -87,7 +87,7 @@ def test_a_wrong_answer_is_told_what_is_wrong_with_it(number, function, diagnosi
 @pytest.mark.parametrize("number", EXERCISES)
 def test_at_least_three_mistakes_have_diagnoses_of_their_own(number):
     """A learner is told more than that it is wrong."""
-    assert len({card(number, function).diagnosis for function in WRONG[number]}) >= 3
+    assert len({card(number, wrong.function).diagnosis for wrong in WRONG[number].values()}) >= 3
 
 
 @pytest.mark.parametrize("number", EXERCISES)
@@ -101,4 +101,4 @@ def test_every_exercise_has_answers_of_each_kind():
     assert RIGHT.keys() == WRONG.keys() == EXERCISES.keys()
     assert STUBS.keys() <= EXERCISES.keys()
     assert all(RIGHT.values())
-    assert all(diagnosis for wrong in WRONG.values() for diagnosis in wrong.values())
+    assert all(wrong.diagnosis for rows in WRONG.values() for wrong in rows.values())

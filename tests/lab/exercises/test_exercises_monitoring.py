@@ -1,8 +1,8 @@
 """Notebook 5: what its graders compute, and what their cards show."""
 
 import pytest
-from answers_monitoring import limiting, longest, stops_at_an_empty_one, stops_at_none
-from exercise_support import card
+from answers_monitoring import WRONG, limiting, longest, stops_at_an_empty_one
+from exercise_support import card, wrong_answers
 
 from course_lib.lab.exercises.monitoring.limiting import NETWORKS, effect_of
 
@@ -28,5 +28,6 @@ def test_the_card_shows_what_more_slots_change():
 
 def test_what_was_right_before_an_error_stays_on_the_card():
     """Where a step has no limit, or a process has recorded nothing."""
-    assert "✔ three that do not keep up" in repr(card("5.3", stops_at_none))
+    stops_at_none = wrong_answers(WRONG)["5.3"]["stops_at_none"]
+    assert "✔ three that do not keep up" in repr(card("5.3", stops_at_none.function))
     assert "✔ p95 of three processes" in repr(card("5.2", stops_at_an_empty_one))
