@@ -651,7 +651,14 @@ for give_up in (False, True):
 # %% [markdown]
 # ### Exercise 3.2: one loop that answers everybody
 #
-# Callers put an `Entry` into a queue and wait for its `answer`, a future; one loop serves them all. Write `serve(queue, process_batch, size)`, which runs until it is cancelled: take the first entry, take what else waits, up to `size`, but wait for no company; give each caller its own result. An error, also a wrong number of results, goes to the callers of that batch, and the loop goes on. A caller may have left: then `answer.done()`. About 14 lines.
+# Callers put an `Entry` into a queue and wait for its `answer`, a future; one loop serves them all. Write `serve(queue, process_batch, size)`. About 14 lines. Graded:
+#
+# - It takes the first entry, and what else waits, in the queue's order, up to `size`. It does not wait for company.
+# - Each caller gets its own result, by its place in the batch. Items may be equal, or no keys of a dictionary, such as a `dict`; results may be `None`.
+# - An error of `process_batch` goes to the callers of that batch, with `set_exception`, and the loop goes on.
+# - A wrong number of results is an error for the whole batch.
+# - A caller may have left: then `answer.done()`, and the others get their results.
+# - It runs until it is cancelled, and then it ends at once, also while a batch is in flight.
 
 
 # %%

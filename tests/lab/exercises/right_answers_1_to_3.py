@@ -4,6 +4,7 @@ import asyncio
 import collections
 import random
 
+from answers_batching import serve
 from answers_rate_limiting import Bucket
 
 from course_lib.errors import RateLimited
@@ -391,6 +392,143 @@ class Aimd:
 aimd = Aimd()
 
 
+# 3.2 -------------------------------------------------------------------------------------------
+
+
+def settle(batch, results):
+    """Give each caller its result, or all of them the error."""
+    for entry, result in zip(batch, results, strict=True):
+        if not entry.answer.done():
+            entry.answer.set_result(result)
+
+
+def refuse(batch, error):
+    for entry in batch:
+        if not entry.answer.done():
+            entry.answer.set_exception(error)
+
+
+def fitting(batch, results):
+    if len(results) != len(batch):
+        raise ValueError(f"{len(results)} results for {len(batch)} items")
+    return results
+
+
+async def with_queue_empty(queue, process_batch, size):
+    while True:
+        batch = [await queue.get()]
+        try:
+            for _ in range(size - 1):
+                batch.append(queue.get_nowait())  # noqa: PERF401 - what was taken is kept when the queue is empty
+        except asyncio.QueueEmpty:
+            pass
+        try:
+            settle(batch, fitting(batch, await process_batch([entry.item for entry in batch])))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch, error)
+
+
+async def by_queue_size(queue, process_batch, size):
+    while True:
+        batch = [await queue.get()]
+        batch += [queue.get_nowait() for _ in range(min(size - 1, queue.qsize()))]
+        try:
+            results = fitting(batch, await process_batch([entry.item for entry in batch]))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch, error)
+            continue
+        settle(batch, results)
+
+
+async def by_gather(queue, process_batch, size):
+    while True:
+        batch = [await queue.get()]
+        while len(batch) < size and not queue.empty():
+            batch.append(queue.get_nowait())
+        items = [entry.item for entry in batch]
+        [outcome] = await asyncio.gather(process_batch(items), return_exceptions=True)
+        if isinstance(outcome, BaseException):
+            refuse(batch, outcome)
+        elif len(outcome) != len(batch):
+            refuse(batch, RuntimeError("another number of results"))
+        else:
+            settle(batch, outcome)
+
+
+async def by_a_task(queue, process_batch, size):
+    async with asyncio.TaskGroup() as group:
+        while True:
+            batch = [await queue.get()]
+            while len(batch) < size and not queue.empty():
+                batch.append(queue.get_nowait())
+            await group.create_task(told(process_batch, batch))
+
+
+async def told(process_batch, batch):
+    try:
+        settle(batch, fitting(batch, await process_batch([entry.item for entry in batch])))
+    except Exception as error:  # noqa: BLE001 - for the callers
+        refuse(batch, error)
+
+
+async def by_asyncio_wait(queue, process_batch, size):
+    while True:
+        batch = [await queue.get()]
+        while len(batch) < size and not queue.empty():
+            batch.append(queue.get_nowait())
+        work = asyncio.ensure_future(process_batch([entry.item for entry in batch]))
+        try:
+            await asyncio.wait([work])
+        finally:
+            work.cancel()
+        if work.exception() is not None:
+            refuse(batch, work.exception())
+        elif len(work.result()) == len(batch):
+            settle(batch, work.result())
+        else:
+            refuse(batch, LookupError("another number of results"))
+
+
+class Loop:
+    def __init__(self, queue, process_batch, size):
+        self.queue, self.process_batch, self.size = queue, process_batch, size
+        self.batch = []
+
+    async def run(self):
+        while True:
+            self.batch = [await self.queue.get()]
+            while not self.queue.empty() and len(self.batch) != self.size:
+                self.batch.append(await self.queue.get())
+            await told(self.process_batch, self.batch)
+
+
+def of_a_class(queue, process_batch, size):
+    return Loop(queue, process_batch, size).run()
+
+
+async def two_at_once(queue, process_batch, size):
+    """Two loops on one queue."""
+    await asyncio.gather(
+        serve(queue, process_batch, size), with_queue_empty(queue, process_batch, size)
+    )
+
+
+async def callers_told_at_the_end(queue, process_batch, size):
+    while True:
+        batch = [await queue.get()]
+        try:
+            while len(batch) < size and not queue.empty():
+                batch.append(queue.get_nowait())
+            results = fitting(batch, await process_batch([entry.item for entry in batch]))
+            settle(batch, results)
+        except asyncio.CancelledError:
+            for entry in batch:
+                entry.answer.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch, error)
+
+
 RIGHT = {
     "2.1": (
         Bucket, TokenTakenFirst, NearlyOneIsOne, SleepsUntil, Theoretical, WithACondition,
@@ -399,6 +537,10 @@ RIGHT = {
     "2.2": (
         counting_down, calling_itself, acquire_and_release, with_an_inner_function, a_little_longer,
         keeps_the_error, no_coroutine_function, an_object, as_a_task, by_an_event,
+    ),
+    "3.2": (
+        serve, with_queue_empty, by_queue_size, by_gather, by_a_task, by_asyncio_wait, of_a_class,
+        two_at_once, callers_told_at_the_end,
     ),
     "2.3": (
         in_cases, shifted, rounded_down, matched, from_a_table, by_divmod, early, aimd,

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from right_answers_1_to_3 import Refilled, counting_down, early, now
+from right_answers_1_to_3 import Refilled, counting_down, early, fitting, now, refuse, settle
 
 from course_lib.errors import RateLimited
 
@@ -315,6 +315,99 @@ def two_at_a_time(limit, rejected, used):
     )
 
 
+# 3.2 -------------------------------------------------------------------------------------------
+
+
+async def taken(queue, size):
+    batch = [await queue.get()]
+    while len(batch) < size and not queue.empty():
+        batch.append(queue.get_nowait())
+    return batch
+
+
+async def cannot_end_in_flight(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, size)
+        try:
+            settle(batch, fitting(batch, await process_batch([entry.item for entry in batch])))
+        except BaseException as error:  # noqa: BLE001 - the mistake
+            refuse(batch, error)
+
+
+async def by_item(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, size)
+        try:
+            items = [entry.item for entry in batch]
+            results = dict(zip(items, await process_batch(items), strict=True))
+            settle(batch, [results[item] for item in items])
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch, error)
+
+
+async def error_as_result(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, size)
+        try:
+            results = fitting(batch, await process_batch([entry.item for entry in batch]))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            results = [error] * len(batch)
+        settle(batch, results)
+
+
+async def empty_results_left_out(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, size)
+        try:
+            results = fitting(batch, await process_batch([entry.item for entry in batch]))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch, error)
+            continue
+        for entry, result in zip(batch, results, strict=True):
+            if result and not entry.answer.done():
+                entry.answer.set_result(result)
+
+
+async def too_many_not_noticed(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, size)
+        try:
+            results = await process_batch([entry.item for entry in batch])
+            settle(batch, fitting(batch, results[: len(batch)]))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch, error)
+
+
+async def four_at_a_time(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, 4)
+        try:
+            settle(batch, fitting(batch, await process_batch([entry.item for entry in batch])))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch, error)
+
+
+async def leaver_forgotten_on_error(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, size)
+        try:
+            results = fitting(batch, await process_batch([entry.item for entry in batch]))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            for entry in batch:
+                entry.answer.set_exception(error)
+        else:
+            settle(batch, results)
+
+
+async def only_the_first_is_told(queue, process_batch, size):
+    while True:
+        batch = await taken(queue, size)
+        try:
+            settle(batch, fitting(batch, await process_batch([entry.item for entry in batch])))
+        except Exception as error:  # noqa: BLE001 - for the callers
+            refuse(batch[:1], error)
+
+
 WRONG = {
     "2.1": {
         RefundWithoutALock: "those who wait already",
@@ -342,6 +435,16 @@ WRONG = {
         three_attempts: "at most `attempts` calls",
         retries_a_key_error: "catch nothing else",
         first_attempt_without: "each attempt takes a slot",
+    },
+    "3.2": {
+        cannot_end_in_flight: "cannot be stopped",
+        by_item: "whatever the items are",
+        error_as_result: "`set_exception`, not `set_result`",
+        empty_results_left_out: "results `None` or `0`",
+        too_many_not_noticed: "fewer or more results",
+        four_at_a_time: "the argument `size` is to be used",
+        leaver_forgotten_on_error: "since its caller has left",
+        only_the_first_is_told: "belongs to the callers of that batch",
     },
     "2.3": {
         zero: "`next_limit(1, 1, 1)` gives 0, not 1",
