@@ -17,9 +17,10 @@ __all__ = ["PATIENCE", "Run", "VirtualService", "left_running", "run_virtually",
 PATIENCE = 5.0
 """Seconds of real time that a learner's function may wait for a real provider."""
 
-EFFORT, BLOCKED = 1.5, 10.0
+EFFORT, BLOCKED = 5.0, 10.0
 """Seconds of the processor, and of real time, that a learner's function may take in virtual time: a
-busy loop is named soon, on a busy machine as well, and so is a call that blocks."""
+busy loop is named soon, on a busy machine as well, and so is a call that blocks. What it imports for
+the first time counts, too: a client of a provider takes two seconds of the processor."""
 
 
 STEPS = 100_000
