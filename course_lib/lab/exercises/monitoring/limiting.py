@@ -58,6 +58,12 @@ NETWORKS = (
         {"fetch": (2.0, None), "rank": (0.125, 4), "answer": (0.25, 16)},
         rate=40,
     ),
+    Network("the longer queue at another step", {"think": (1.0, 16), "write": (0.1, 1)}, rate=20),
+    Network(
+        "capacities that are not whole",
+        {"find": (0.7, 2), "rank": (0.48, 1), "write": (0.9, 8)},
+        rate=4,
+    ),
     Network("all keep up", {"embed": (0.125, 2), "generate": (0.5, 16)}, rate=10),
     Network("one keeps up just so", {"embed": (0.25, 2), "generate": (0.5, 16)}, rate=8),
     Network("no limits at all", {"fetch": (1.0, None), "answer": (0.5, None)}, rate=10),
@@ -123,7 +129,7 @@ def _run(steps: Steps, rate: float) -> tuple[float, float, float]:
 
 
 async def grade_limiting(limiting: Limiting) -> Grading:
-    """Seven networks, each run as it is, and with twice the slots for each of its steps."""
+    """Nine networks, each run as it is, and with twice the slots for each of its steps."""
     grading = Grading()
     for network in NETWORKS:
         got, effect = _named(limiting, network), effect_of(network)

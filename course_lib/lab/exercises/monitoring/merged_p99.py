@@ -27,6 +27,7 @@ async def grade_merged_p99(percentile: Percentile) -> Grading:
 async def _graded(percentile: Percentile) -> Grading:
     grading = Grading()
     _grade_one(grading, percentile)
+    _grade_long(grading, percentile)
     _grade_two(grading, percentile)
     _grade_equal_bounds(grading, percentile)
     _grade_empty(grading, percentile)
@@ -86,6 +87,13 @@ def _grade_one(grading: Grading, percentile: Percentile) -> None:
     _observe(
         grading, "the same as the first, slowest first", _asked(percentile, [mixed], 0.75), 0.1,
         "a dict keeps the order in which bounds came into it: go through them `sorted`",
+    )  # fmt: skip
+
+
+def _grade_long(grading: Grading, percentile: Percentile) -> None:
+    _observe(
+        grading, "p50 of 2 at 2 s, 2 at 10 s", _asked(percentile, [{10.0: 2, 2.0: 2}], 0.5), 2.0,
+        "2 s come before 10 s: sort the bounds as numbers, not as text",
     )  # fmt: skip
 
 
