@@ -14,7 +14,7 @@ MOST = {
     "AsyncCache": 5,
     "SqliteStore": 1,
     "PerformanceMonitor": 7,
-    "RagPipeline": 34,
+    "RagPipeline": 33,
 }
 
 
