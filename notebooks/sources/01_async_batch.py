@@ -298,7 +298,7 @@ plots.heatmap(
 #
 # ### Exercise 1.1: all at once, in order
 #
-# Write `fetch_all(search, queries)`: `await search(query)` for every query, **concurrently**, answers in the order of the queries. About 1 line. Graded in virtual time by makespan and peak in flight; `exercise("1.1").hint()` helps.
+# Write `fetch_all(search, queries)`: `await search(query)` once for every query, all of them **concurrently** and however many there are; return a list of the answers, in the order of the queries (without queries: `[]`). About 1 line. Graded in virtual time by makespan and peak in flight; `exercise("1.1").hint()` helps.
 
 
 # %% tags=["exercise"] exercise="1.1"
@@ -684,7 +684,7 @@ print("calls that the provider still holds:", ledger.requests - len(ledger.calls
 # %% [markdown]
 # ### Exercise 1.3: one bad call among many
 #
-# Write `outcomes(search, queries, limit, timeout)`: at most `limit` calls at once; each call has `timeout` seconds *from the moment it starts*; the result is a list with an answer or an exception for each query, in order; nothing is left running. About 9 lines. Graded in virtual time: one call fails, one hangs.
+# Write `outcomes(search, queries, limit, timeout)`: at most `limit` calls at once; each call has `timeout` seconds *from the moment it starts*; the result is a list with an answer (whatever it is, `None` as well) or an exception for each query, in order; nothing is left running, and when it is cancelled itself, it ends at once and leaves nothing running either. About 9 lines. Graded in virtual time: one call fails, one hangs.
 
 
 # %% tags=["exercise"] exercise="1.3"

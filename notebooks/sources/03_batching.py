@@ -224,7 +224,7 @@ picture(by_chunks, f"Chunks take up to {worst:.1f}x the bound", "items in a chun
 #
 # ### Exercise 3.1: a window that slides
 #
-# Write `window(search, queries, limit)`: at most `limit` calls in flight, and the next starts as soon as *any* of them ends, in the order given. `queries` is any iterable, perhaps without an end: take from it only what you have a place for. Return the answers in order; if a call fails, cancel the others and let the error through. About 9 lines.
+# Write `window(search, queries, limit)`: at most `limit` calls in flight, and the next starts as soon as *any* of them ends, in the order given. `queries` is any iterable, perhaps without an end: take from it only what you have a place for (one may be at hand). Return a list with an answer to each query, in their order, also if a query is empty or comes twice, and whatever the answer is; if a call fails, cancel the others and let the error through at once. About 9 lines.
 
 
 # %% tags=["exercise"] exercise="3.1"

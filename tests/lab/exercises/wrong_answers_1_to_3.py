@@ -408,7 +408,138 @@ async def only_the_first_is_told(queue, process_batch, size):
             refuse(batch[:1], error)
 
 
+# 1.1, 1.3, 3.1 ---------------------------------------------------------------------------------
+
+
+async def ten_at_once(search, queries):
+    slots = asyncio.Semaphore(10)
+
+    async def one(query):
+        async with slots:
+            return await search(query)
+
+    return await asyncio.gather(*map(one, queries))
+
+
+async def a_thousand_at_once(search, queries):
+    found = await asyncio.gather(*map(search, queries[:1_000]))
+    return found + await asyncio.gather(*map(search, queries[1_000:]))
+
+
+async def without_false_answers(search, queries):
+    return [answer for answer in await asyncio.gather(*map(search, queries)) if answer]
+
+
+async def workers_go_on(search, queries, limit, timeout):  # noqa: ASYNC109
+    queue, found = asyncio.Queue(), [None] * len(queries)
+    for pair in enumerate(queries):
+        queue.put_nowait(pair)
+
+    async def worker():
+        while True:
+            place, query = await queue.get()
+            try:
+                found[place] = await asyncio.wait_for(search(query), timeout)
+            except Exception as error:  # noqa: BLE001
+                found[place] = error
+            finally:
+                queue.task_done()
+
+    workers = [asyncio.create_task(worker()) for _ in range(limit)]
+    await queue.join()
+    for task in workers:
+        task.cancel()
+    return found
+
+
+async def no_answers(search, queries, limit, timeout):  # noqa: ASYNC109
+    return []
+
+
+async def error_held_back(search, queries, limit):
+    found, source, errors = {}, enumerate(queries), []
+
+    async def worker():
+        for number, query in source:
+            try:
+                found[number] = await search(query)
+            except Exception as error:  # noqa: BLE001 - the mistake
+                errors.append(error)
+                return
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(worker())
+    if errors:
+        raise errors[0]
+    return [found[number] for number in range(len(found))]
+
+
+async def stops_at_empty(search, queries, limit):
+    found, source = [], iter(queries)
+
+    async def worker():
+        while query := next(source, None):
+            place = len(found)
+            found.append(None)
+            found[place] = await search(query)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(worker())
+    return found
+
+
+async def one_for_equal_queries(search, queries, limit):
+    found, source = {}, iter(queries)
+
+    async def worker():
+        for query in source:
+            found.setdefault(query)
+            found[query] = await search(query)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(worker())
+    return list(found.values())
+
+
+async def one_waits_in_a_queue(search, queries, limit):
+    queue, found = asyncio.Queue(1), {}
+
+    async def feed():
+        for pair in enumerate(queries):
+            await queue.put(pair)
+        for _ in range(limit):
+            await queue.put(None)
+
+    async def worker():
+        while (pair := await queue.get()) is not None:
+            found[pair[0]] = await search(pair[1])
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(feed())
+        for _ in range(limit):
+            group.create_task(worker())
+    return [found[number] for number in range(len(found))]
+
+
 WRONG = {
+    "1.1": {
+        ten_at_once: "only 10 calls run at once",
+        a_thousand_at_once: "only 1,000 calls run at once",
+        without_false_answers: "one for each question",
+    },
+    "1.3": {
+        workers_go_on: "the tasks that it has made go on",
+        no_answers: "it returns no answers",
+    },
+    "3.1": {
+        error_held_back: "the error is held back",
+        stops_at_empty: "an answer to *each* query",
+        one_for_equal_queries: "an answer to *each* query",
+        one_waits_in_a_queue: "some wait, in a queue",
+    },
     "2.1": {
         RefundWithoutALock: "those who wait already",
         LateWakeUpsLost: "each late wake-up is lost",

@@ -11,12 +11,15 @@ __all__ = ["grade_fetch_all"]
 
 Search = Callable[[str], Awaitable[str]]
 
-LATENCIES = [0.1, 0.4, 0.2, 0.1, 0.3, 0.1, 0.2, 0.1]
+LATENCIES = [0.1, 0.4, 0.2, 0.1, 0.3, 0.1, 0.2, 0.1] * 150
+"""More calls than anybody's guess at a limit lets through at once."""
+FALSE = {3: None, 4: 0, 5: ""}
+"""Answers by their position: what is false is an answer as well."""
 
 
 async def grade_fetch_all(fetch_all: Callable[[Search, Sequence[str]], Awaitable[Any]]) -> Grading:
-    """Eight calls of different length: all at once, answers in the order of the questions."""
-    provider = VirtualService(LATENCIES)
+    """1,200 calls of different length: all at once, answers in the order of the questions."""
+    provider = VirtualService(LATENCIES, answers=FALSE)
     run = run_virtually(lambda: fetch_all(provider.search, provider.queries))
     grading, count, longest = Grading(), len(LATENCIES), max(LATENCIES)
     right = run.value == provider.answers
@@ -36,12 +39,16 @@ async def grade_fetch_all(fetch_all: Callable[[Search, Sequence[str]], Awaitable
         "makespan", f"{run.seconds:g} s", f"{longest:g} s, the longest call",
         run.seconds == longest, "the batch should take as long as its longest call, no longer",
     )  # fmt: skip
+    value = run_virtually(lambda: fetch_all(provider.search, [])).value
+    grading.observe(
+        "no queries", repr(value)[:40], "[]", value == [], "without a query there are no answers: `[]`"
+    )  # fmt: skip
     return grading
 
 
 def _too_few(peak: int) -> str:
     if peak > 1:
-        return f"only {peak} calls run at once: start all of them before you wait for the first"
+        return f"only {peak:,} calls run at once, of {len(LATENCIES):,}: start all of them before you wait for the first"
     return (
         "the calls wait for one another: `await` in a loop starts a call only when the one before "
         "has ended. Start them all, then wait for them together"
@@ -64,7 +71,7 @@ def _wrong_answers(value: Any, provider: VirtualService) -> str:
     if any(inspect.isawaitable(item) for item in value):
         _close(value)
         return "it returns coroutines or tasks, not their answers: something is not awaited"
-    if sorted(map(str, value)) == sorted(provider.answers):
+    if sorted(map(str, value)) == sorted(map(str, provider.answers)):
         return "the answers are in the order in which they came: keep the order of the questions"
     return "these are not the answers of `search`: return what it returns, one for each question"
 

@@ -6,8 +6,13 @@ from typing import Any
 
 from course_lib.errors import Unavailable
 from course_lib.lab.exercises.card import Grading
-from course_lib.lab.exercises.virtual import PATIENCE, Run, VirtualService, run_virtually
-from course_lib.lab.simulation import simulate
+from course_lib.lab.exercises.virtual import (
+    Run,
+    VirtualService,
+    left_running,
+    run_virtually,
+    virtually,
+)
 
 __all__ = ["grade_outcomes"]
 
@@ -30,7 +35,7 @@ async def grade_outcomes(outcomes: Outcomes) -> Grading:
         "peak in flight", provider.peak_in_flight, LIMIT, provider.peak_in_flight == LIMIT,
         f"at most `limit` calls at once, and as many as that: a semaphore of {LIMIT}",
     )  # fmt: skip
-    hung = max(call.end - call.start for call in provider.calls)
+    hung = _longest(provider)
     grading.observe(
         "longest call", f"{hung:g} s", f"{TIMEOUT:g} s, the timeout", round(hung, 9) == TIMEOUT,
         "each call has `timeout` seconds from the moment it starts",
@@ -61,26 +66,53 @@ def _run_outcomes(outcomes: Outcomes, limit: int, timeout: float) -> tuple[Virtu
 def _grade_arguments(grading: Grading, outcomes: Outcomes) -> None:
     """Other arguments count, and so does a cancellation."""
     provider, _ = _run_outcomes(outcomes, 2, 0.25)
-    longest = round(max(call.end - call.start for call in provider.calls), 9)
+    longest = round(_longest(provider), 9)
     grading.observe(
         "with limit 2, timeout 0.25 s", f"{provider.peak_in_flight} at once, {longest:g} s",
         "2 at once, 0.25 s", (provider.peak_in_flight, longest) == (2, 0.25),
         "the arguments `limit` and `timeout` are to be used, whatever their values",
     )  # fmt: skip
-    provider = VirtualService(MIXED)
+    for limit in (1, 40):
+        small = VirtualService([0.1, 0.2, 0.0], failing={2}, answers={0: None, 1: 0})
+        value = run_virtually(lambda: outcomes(small.search, small.queries, limit, 1.0)).value  # noqa: B023
+        items = value if isinstance(value, list) else []
+        good = items[:2] == [None, 0] and [type(item) for item in items[2:]] == [Unavailable]
+        grading.observe(
+            f"answers None and 0, limit {limit}", "kept" if good else repr(value)[:60], "kept", good,
+            "an answer is an answer, whatever it is: `None` and `0` as well, and a call that fails "
+            "at once fails like any other",
+        )  # fmt: skip
+    _grade_cancelled(grading, outcomes)
 
-    async def cancel() -> bool:
+
+def _longest(provider: VirtualService) -> float:
+    return max((call.end - call.start for call in provider.calls), default=0.0)
+
+
+def _grade_cancelled(grading: Grading, outcomes: Outcomes) -> None:
+    provider, cancelled_at = VirtualService(MIXED), 0.05
+
+    async def cancel() -> tuple[float, int]:
+        loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(outcomes(provider.search, provider.queries, 2, 10.0))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(cancelled_at)
         task.cancel()
         await asyncio.wait([task])
-        return task.cancelled() and len(provider.calls) == LIMIT // 2
+        if not task.cancelled():
+            task.exception()  # that of a gather, which is not to be reported as never seen
+        return loop.time(), await left_running()
 
-    stops = simulate(cancel, patience=PATIENCE).value
+    ended, left = virtually(cancel)
     grading.observe(
-        "when cancelled", "stops" if stops else "goes on", "stops", stops,
+        "when cancelled it ends after", f"{ended - cancelled_at:.3g} s", "0 s",
+        ended == cancelled_at,
         "a cancellation is taken for a failure and the work goes on: catch `Exception`, not "
         "`BaseException` or everything",
+    )  # fmt: skip
+    grading.observe(
+        "when cancelled it leaves running", left, 0, left == 0,
+        "when it is cancelled, the tasks that it has made go on for nobody: cancel them in a "
+        "`finally:`, or make them in an `asyncio.TaskGroup`, which does so",
     )  # fmt: skip
 
 
@@ -106,6 +138,8 @@ def _grade_items(grading: Grading, value: Any, provider: VirtualService) -> None
 
 def _misplaced(items: list[Any], provider: VirtualService) -> str:
     good = [a for n, a in enumerate(provider.answers) if n not in {FAILING, HANGING}]
+    if not items:
+        return "it returns no answers: return a list, with an answer or an exception for each query"
     if len(items) == len(MIXED) and all(answer in items for answer in good):
         return "the answers are in the order in which they came: keep the order of the questions"
     if sum(isinstance(item, TimeoutError) for item in items) > 1:
