@@ -694,7 +694,7 @@ await exercise("3.2").check(serve)
 # %% [markdown]
 # ### Exercise 3.3: a bad item fails alone
 #
-# In that loop, a bad item still takes its whole batch along. Which one was it? Halve the batch, and call again: the half that fails is halved again. Write `isolate(process_batch, items)`: it returns a list with the result of each item, or its `ValueError`. Other errors are nobody's fault: let them through. About 8 lines.
+# In that loop, a bad item still takes its whole batch along. Which one was it? Halve the batch, and call again: the half that fails is halved again. Write `isolate(process_batch, items)`: it returns a list with the result of each item (whatever it is), or its `ValueError`, in the order of the items; their number may be odd. A batch without a bad item takes one call. Other errors are nobody's fault: let them through, also from a half, and do not call again. About 8 lines.
 
 
 # %% tags=["exercise"] exercise="3.3"

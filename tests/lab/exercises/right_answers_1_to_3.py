@@ -2,11 +2,22 @@
 
 import asyncio
 import collections
+import functools
 import random
 
-from answers_batching import serve
+from answers_async_batch import fetch_all, outcomes, with_workers
+from answers_batching import (
+    both_halves_at_once,
+    by_the_library,
+    isolate,
+    serve,
+    window_of_tasks,
+    with_a_stack,
+    workers,
+)
 from answers_rate_limiting import Bucket
 
+from course_lib.batching import amap
 from course_lib.errors import RateLimited
 from course_lib.rate_limiting import TokenBucket
 
@@ -529,7 +540,359 @@ async def callers_told_at_the_end(queue, process_batch, size):
             refuse(batch, error)
 
 
+# 1.1 -------------------------------------------------------------------------------------------
+
+
+async def by_tasks(search, queries):
+    tasks = [asyncio.create_task(search(query)) for query in queries]
+    return [await task for task in tasks]
+
+
+async def by_waiting(search, queries):
+    tasks = [asyncio.ensure_future(search(query)) for query in queries]
+    if tasks:
+        await asyncio.wait(tasks)
+    return [task.result() for task in tasks]
+
+
+async def by_place(search, queries):
+    found = [None] * len(queries)
+
+    async def one(place):
+        found[place] = await search(queries[place])
+
+    await asyncio.gather(*map(one, range(len(queries))))
+    return found
+
+
+async def by_callbacks(search, queries):
+    found, left = {}, len(queries)
+    over = asyncio.get_running_loop().create_future()
+
+    def note(place, task):
+        nonlocal left
+        found[place] = task.result()
+        left -= 1
+        if not left:
+            over.set_result(None)
+
+    tasks = [asyncio.ensure_future(search(query)) for query in queries]
+    for place, task in enumerate(tasks):
+        task.add_done_callback(functools.partial(note, place))
+    if tasks:
+        await over
+    return [found[place] for place in range(len(queries))]
+
+
+async def by_completion(search, queries):
+    async def one(place, query):
+        return place, await search(query)
+
+    calls = [one(*pair) for pair in enumerate(queries)]
+    found = dict([await each for each in asyncio.as_completed(calls)])
+    return [found[place] for place in range(len(queries))]
+
+
+async def a_worker_each(search, queries):
+    queue, found = asyncio.Queue(), {}
+
+    async def worker():
+        place, query = queue.get_nowait()
+        found[place] = await search(query)
+
+    for pair in enumerate(queries):
+        queue.put_nowait(pair)
+    await asyncio.gather(*(worker() for _ in queries))
+    return [found[place] for place in range(len(queries))]
+
+
+def gather_returned(search, queries):
+    async def main():
+        return await asyncio.gather(*map(search, queries))
+
+    return main()
+
+
+# 1.3 -------------------------------------------------------------------------------------------
+
+
+async def one_outcome(search, query, timeout):  # noqa: ASYNC109
+    try:
+        return await asyncio.wait_for(search(query), timeout)
+    except Exception as error:  # noqa: BLE001
+        return error
+
+
+async def queue_and_join(search, queries, limit, timeout):  # noqa: ASYNC109
+    queue, found = asyncio.Queue(), [None] * len(queries)
+    for pair in enumerate(queries):
+        queue.put_nowait(pair)
+
+    async def worker():
+        while True:
+            place, query = await queue.get()
+            found[place] = await one_outcome(search, query, timeout)
+            queue.task_done()
+
+    workers = [asyncio.create_task(worker()) for _ in range(limit)]
+    try:
+        await queue.join()
+    finally:
+        for task in workers:
+            task.cancel()
+    return found
+
+
+def the_gather_itself(search, queries, limit, timeout):
+    slots = asyncio.Semaphore(limit)
+
+    async def one(query):
+        async with slots, asyncio.timeout(timeout):
+            return await search(query)
+
+    return asyncio.gather(*map(one, queries), return_exceptions=True)
+
+
+async def tasks_in_a_group(search, queries, limit, timeout):  # noqa: ASYNC109
+    slots = asyncio.Semaphore(limit)
+
+    async def one(query):
+        async with slots:
+            return await one_outcome(search, query, timeout)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(query)) for query in queries]
+    return [task.result() for task in tasks]
+
+
+async def waited_for(search, queries, limit, timeout):  # noqa: ASYNC109
+    slots = asyncio.Semaphore(limit)
+
+    async def one(query):
+        async with slots:
+            return await asyncio.wait_for(search(query), timeout)
+
+    tasks = [asyncio.create_task(one(query)) for query in queries]
+    try:
+        await asyncio.wait(tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return [task.exception() or task.result() for task in tasks]
+
+
+async def a_window_of_tasks(search, queries, limit, timeout):  # noqa: ASYNC109
+    tasks, running = [], set()
+    try:
+        for query in queries:
+            if len(running) == limit:
+                _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            tasks.append(asyncio.create_task(one_outcome(search, query, timeout)))
+            running.add(tasks[-1])
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def by_the_window(search, queries, limit, timeout):  # noqa: ASYNC109
+    calls = amap(
+        functools.partial(one_outcome, search, timeout=timeout), queries, limit=limit, ordered=True
+    )
+    return [each.value async for each in calls]
+
+
+# 3.1 -------------------------------------------------------------------------------------------
+
+
+async def free_places(search, queries, limit):
+    slots, tasks = asyncio.Semaphore(limit), []
+    async with asyncio.TaskGroup() as group:
+        source = iter(queries)
+        while True:
+            await slots.acquire()
+            try:
+                query = next(source)
+            except StopIteration:
+                break
+            tasks.append(group.create_task(search(query)))
+            tasks[-1].add_done_callback(lambda _: slots.release())
+    return [task.result() for task in tasks]
+
+
+async def places_as_they_come(search, queries, limit):
+    found, source = [], iter(queries)
+
+    async def worker():
+        for query in source:
+            place = len(found)
+            found.append(None)
+            found[place] = await search(query)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(worker())
+    return found
+
+
+async def workers_cancelled_by_hand(search, queries, limit):
+    found, source = {}, enumerate(queries)
+
+    async def worker():
+        for number, query in source:
+            found[number] = await search(query)
+
+    tasks = [asyncio.create_task(worker()) for _ in range(limit)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return [found[number] for number in sorted(found)]
+
+
+class Window:
+    def __init__(self, search, queries):
+        self.search, self.source, self.found = search, enumerate(queries), {}
+
+    async def work(self):
+        while (pair := next(self.source, None)) is not None:
+            self.found[pair[0]] = await self.search(pair[1])
+
+
+async def of_an_object(search, queries, limit):
+    window = Window(search, queries)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(window.work())
+    return [answer for _, answer in sorted(window.found.items(), key=lambda pair: pair[0])]
+
+
+async def each_starts_the_next(search, queries, limit):
+    found, source = {}, enumerate(queries)
+    async with asyncio.TaskGroup() as group:
+
+        async def step(number, query):
+            found[number] = await search(query)
+            start()
+
+        def start():
+            pair = next(source, None)
+            if pair is not None:
+                group.create_task(step(*pair))
+
+        for _ in range(limit):
+            start()
+    return [found[number] for number in range(len(found))]
+
+
+# 3.3 -------------------------------------------------------------------------------------------
+
+
+async def into_places(process_batch, items):
+    found = [None] * len(items)
+
+    async def solve(start, stop):
+        try:
+            found[start:stop] = await process_batch(items[start:stop])
+        except ValueError as error:
+            if stop - start == 1:
+                found[start] = error
+                return
+            middle = (start + stop) // 2
+            await solve(start, middle)
+            await solve(middle, stop)
+
+    await solve(0, len(items))
+    return found
+
+
+async def in_a_group(process_batch, items):
+    try:
+        return await process_batch(items)
+    except ValueError as error:
+        if len(items) == 1:
+            return [error]
+    half = len(items) // 2
+    async with asyncio.TaskGroup() as group:
+        halves = [group.create_task(in_a_group(process_batch, each))
+                  for each in (items[:half], items[half:])]  # fmt: skip
+    return halves[0].result() + halves[1].result()
+
+
+async def as_it_goes(process_batch, items):
+    async def parts(batch):
+        try:
+            outcome = await process_batch(batch)
+        except ValueError as error:
+            outcome = [error] if len(batch) == 1 else None
+        if outcome is not None:
+            for result in outcome:
+                yield result
+            return
+        half = (len(batch) + 1) // 2
+        for each in (batch[:half], batch[half:]):
+            async for result in parts(each):
+                yield result
+
+    return [result async for result in parts(items)]
+
+
+class Isolation:
+    async def __call__(self, process_batch, items):
+        outcome = await self.attempt(process_batch, items)
+        if not isinstance(outcome, ValueError):
+            return outcome
+        if len(items) < 2:
+            return [outcome]
+        half = len(items) >> 1
+        return [*await self(process_batch, items[:half]), *await self(process_batch, items[half:])]
+
+    async def attempt(self, process_batch, items):
+        try:
+            return await process_batch(items)
+        except ValueError as error:
+            return error
+
+
+an_isolation = Isolation()
+
+
+async def by_levels(process_batch, items):
+    """All batches of one size, then those of half of it."""
+    found, batches = {}, [(0, items)]
+    while batches:
+        failed = []
+        for start, batch in batches:
+            try:
+                found |= dict(enumerate(await process_batch(batch), start))
+            except ValueError as error:
+                if len(batch) == 1:
+                    found[start] = error
+                else:
+                    half = len(batch) // 2
+                    failed += [(start, batch[:half]), (start + half, batch[half:])]
+        batches = failed
+    return [found[place] for place in range(len(items))]
+
+
 RIGHT = {
+    "1.1": (
+        fetch_all, by_tasks, by_waiting, by_place, by_callbacks, by_completion, a_worker_each,
+        gather_returned,
+    ),
+    "1.3": (
+        outcomes, with_workers, queue_and_join, the_gather_itself, tasks_in_a_group, waited_for,
+        a_window_of_tasks, by_the_window,
+    ),
+    "3.1": (
+        workers, window_of_tasks, by_the_library, free_places, places_as_they_come,
+        workers_cancelled_by_hand, of_an_object, each_starts_the_next,
+    ),
+    "3.3": (
+        isolate, both_halves_at_once, with_a_stack, into_places, in_a_group, as_it_goes,
+        an_isolation, by_levels,
+    ),
     "2.1": (
         Bucket, TokenTakenFirst, NearlyOneIsOne, SleepsUntil, Theoretical, WithACondition,
         WithASemaphore, WithFutures, OfTheCourse,

@@ -524,7 +524,51 @@ async def one_waits_in_a_queue(search, queries, limit):
     return [found[number] for number in range(len(found))]
 
 
+# 3.3 -------------------------------------------------------------------------------------------
+
+
+async def odd_one_lost(process_batch, items):
+    try:
+        return list(await process_batch(items))
+    except ValueError as error:
+        if len(items) == 1:
+            return [error]
+        half = len(items) // 2
+        first = await odd_one_lost(process_batch, items[:half])
+        return first + await odd_one_lost(process_batch, items[half : 2 * half])
+
+
+async def refusal_in_a_half_kept(process_batch, items):
+    try:
+        return list(await process_batch(items))
+    except ValueError as error:
+        if len(items) == 1:
+            return [error]
+        half = len(items) // 2
+        calls = (
+            refusal_in_a_half_kept(process_batch, each) for each in (items[:half], items[half:])
+        )
+        parts = await asyncio.gather(*calls, return_exceptions=True)
+        return [each for part in parts for each in (part if isinstance(part, list) else [part])]
+
+
+async def type_errors_kept(process_batch, items):
+    try:
+        return list(await process_batch(items))
+    except (ValueError, TypeError) as error:
+        if len(items) == 1:
+            return [error]
+        half = len(items) // 2
+        first = await type_errors_kept(process_batch, items[:half])
+        return first + await type_errors_kept(process_batch, items[half:])
+
+
 WRONG = {
+    "3.3": {
+        odd_one_lost: "when the number of items is odd",
+        refusal_in_a_half_kept: "also when a half meets it",
+        type_errors_kept: "only a `ValueError` has a place",
+    },
     "1.1": {
         ten_at_once: "only 10 calls run at once",
         a_thousand_at_once: "only 1,000 calls run at once",

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from course_lib.errors import RateLimited
 from course_lib.lab.exercises.card import Grading
+from course_lib.lab.exercises.engine import cause_of
 from course_lib.lab.exercises.virtual import run_virtually
 
 __all__ = ["grade_isolate"]
@@ -48,6 +50,36 @@ class _Service:
             return error
 
 
+@dataclass(slots=True)
+class _Odd:
+    """Answers with what each item carries; a list of items of any number and kind.
+
+    Attributes:
+        items: Pairs of a name and what is answered: an error makes its batch fail.
+        busy_after: Calls after which every further one is refused.
+        calls: Calls made.
+    """
+
+    items: list[Any]
+    busy_after: int = 10**6
+    calls: int = 0
+
+    async def process(self, items: list[Any]) -> list[Any]:
+        self.calls += 1
+        if self.calls > max(self.busy_after, 0):
+            raise RateLimited("too many requests", retry_after=1.0)
+        for item in items:
+            if isinstance(item["gives"], Exception):
+                raise item["gives"]
+        return [item["gives"] for item in items]
+
+    async def outcome(self, isolate: Isolate) -> Any:
+        try:
+            return await isolate(self.process, self.items)
+        except ValueError as error:
+            return error
+
+
 async def grade_isolate(isolate: Isolate) -> Grading:
     """Sixteen items: all good; one bad; two bad, far apart; and a service that refuses all."""
     grading = Grading()
@@ -55,7 +87,64 @@ async def grade_isolate(isolate: Isolate) -> Grading:
     _grade_bad(grading, isolate, bad={11}, most=MOST)
     _grade_bad(grading, isolate, bad={2, 13}, most=2 * MOST - 3)  # the first halving is shared
     _grade_busy(grading, isolate)
+    _grade_odd(grading, isolate)
     return grading
+
+
+def _grade_odd(grading: Grading, isolate: Isolate) -> None:
+    """Odd sizes, items that are dictionaries, results that are false; then other errors."""
+    for gives in (
+        [1, None, 0, "", ValueError("the last")],
+        [ValueError("the first"), 0, None],
+        [None, 1, 2, ValueError("in the middle"), 4, 4, 6],
+        [ValueError("the only one")],
+        [0],
+    ):
+        service = _Odd([{"gives": each} for each in gives])
+        value = run_virtually(lambda: service.outcome(isolate)).value  # noqa: B023
+        good = isinstance(value, list) and value == gives  # an error equals itself only
+        grading.observe(
+            f"of {len(gives)}, odd and false results", "all, in order" if good else _sketch(value),
+            "all, in order", good,
+            "results are lost or out of their places: there is one for each item, also when the "
+            "number of items is odd, and whatever the result is: `None` and `0` as well",
+        )  # fmt: skip
+    _grade_other(grading, isolate, "refused in a half", RateLimited, busy_after=1)
+    _grade_other(grading, isolate, "refused later", RateLimited, busy_after=3)
+    _grade_other(grading, isolate, "a TypeError", TypeError, bad=TypeError("of nobody"))
+
+
+def _grade_other(
+    grading: Grading,
+    isolate: Isolate,
+    what: str,
+    kind: type[Exception],
+    *,
+    bad: Exception | None = None,
+    busy_after: int = 10**6,
+) -> None:
+    gives = [0, 1, 2, bad or ValueError("bad"), 4, 5]
+    service = _Odd([{"gives": each} for each in gives], busy_after)
+
+    async def program() -> Any:
+        try:
+            return await isolate(service.process, service.items)
+        except (RateLimited, TypeError, ValueError, BaseExceptionGroup) as error:
+            if service.calls == 0:
+                raise
+            return cause_of(error)
+
+    value = run_virtually(program).value
+    told = isinstance(value, kind)
+    grading.observe(
+        what, f"{kind.__name__} raised" if told else _sketch(value), f"{kind.__name__} raised", told,
+        "only a `ValueError` has a place in the list: let every other error through, `RateLimited` "
+        "as well, also when a half meets it",
+    )  # fmt: skip
+
+
+def _sketch(value: Any) -> str:
+    return f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
 
 
 def _grade_good(grading: Grading, isolate: Isolate) -> None:
