@@ -1069,8 +1069,11 @@ STORE = rag.FaissVectorStore if find_spec("faiss") else rag.MatrixVectorStore
 
 def embedding():
     from langchain_openai import OpenAIEmbeddings
+    from openai import DefaultAsyncHttpxClient
 
     options = {"model": "default", "check_embedding_ctx_length": False}
+    # A client of its own: the one that all share is closed in a task that nobody awaits.
+    options["http_async_client"] = DefaultAsyncHttpxClient()
     return OpenAIEmbeddings(base_url=f"{provider.url}/v1", api_key="none", **options)
 
 
