@@ -8,7 +8,7 @@ NOTEBOOK = 01_async_batch
 # The newest release that `make lock` may choose; move it on to take newer ones.
 LOCK_DATE = 2026-11-01
 
-.PHONY: help lab reset test check build bench doctor lock setup
+.PHONY: help lab reset test check nightly build bench doctor lock setup
 
 help:
 	@echo "make lab     start JupyterLab on your own copy of the first notebook (NOTEBOOK=4: another)"

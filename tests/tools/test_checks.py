@@ -57,6 +57,16 @@ def test_the_summary_tells_time_and_cpu_of_each_part(summary):
     assert "(0.0 s of CPU)" not in said
 
 
+def test_modules_are_compiled_once(monkeypatch):
+    """Also for who wants no bytecode beside the sources."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    assert "PYTHONDONTWRITEBYTECODE" not in checks.environment()
+    assert Path(checks.environment()["PYTHONPYCACHEPREFIX"]).is_relative_to(ROOT / ".venv")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
+    assert "PYTHONPYCACHEPREFIX" not in checks.environment()
+
+
 def test_check_executes_no_notebook(course):
     """Lint, format, types and unit tests: what one runs all day."""
     assert [part.name for part in checks.check(ROOT)] == ["lint", "format", "types", "unit tests"]

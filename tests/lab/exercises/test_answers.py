@@ -90,6 +90,14 @@ def test_at_least_three_mistakes_have_diagnoses_of_their_own(number):
     assert len({card(number, wrong.function).diagnosis for wrong in WRONG[number].values()}) >= 3
 
 
+@pytest.mark.parametrize("number", ["4.1", "4.2", "4.3"])
+def test_what_the_table_tells_apart_has_a_diagnosis_of_its_own(number):
+    """There are at least as many texts as phrases."""
+    rows = WRONG[number].values()
+    diagnoses = {card(number, wrong.function).diagnosis for wrong in rows}
+    assert len(diagnoses) >= len({wrong.diagnosis for wrong in rows})
+
+
 @pytest.mark.parametrize("number", EXERCISES)
 def test_a_stub_is_not_attempted_yet(number):
     """And is no error, whatever the grader catches on its way."""
