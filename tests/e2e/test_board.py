@@ -1,10 +1,7 @@
 """The board in a real browser: forty made-up learners, a reload, a killed room."""
 
-import os
-
 import pytest
 from nbtools.browser import BROWSER_ARGUMENTS, chromium
-from playwright.sync_api import sync_playwright
 from room.room_support import result, running_room
 
 pytestmark = pytest.mark.e2e
@@ -14,13 +11,10 @@ PATIENCE = 60_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if not chromium() and os.environ.get("CI") != "true":
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=BROWSER_ARGUMENTS)
-        yield browser
-        browser.close()
+def browser(playwright):
+    browser = playwright.chromium.launch(executable_path=chromium(), args=BROWSER_ARGUMENTS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """A learner joins a room from a notebook in JupyterLab, fails, passes, raises a hand and leaves."""
 
 import json
-import os
 import urllib.request
 
 import pytest
-from nbtools.browser import chromium, running_lab
 from room.room_support import running_room
 
 pytestmark = pytest.mark.e2e
@@ -36,14 +34,6 @@ while joining._joined.waiting:
 ---
 lab.hygiene()
 """
-
-
-@pytest.fixture(scope="module")
-def lab():
-    if not chromium() and os.environ.get("CI") != "true":
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with running_lab() as running:
-        yield running
 
 
 def notebook(source):

@@ -15,12 +15,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 
 from nbtools.execution import ROOT
 
@@ -139,12 +139,19 @@ class Lab:
 
 
 @contextmanager
-def running_lab() -> Iterator[Lab]:
-    """Starts JupyterLab and a browser; both end with the block."""
+def running_lab(driver: Playwright | None = None) -> Iterator[Lab]:
+    """Starts JupyterLab and a browser; both end with the block.
+
+    Args:
+        driver: What drives the browser, where one runs in this thread already.
+    """
     with tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         shutil.copytree(ROOT, folder / "course", ignore=PRIVATE)
-        with _server(folder) as url, sync_playwright() as playwright:
+        with (
+            _server(folder) as url,
+            nullcontext(driver) if driver else sync_playwright() as playwright,
+        ):
             context = playwright.chromium.launch_persistent_context(
                 folder / "profile",
                 executable_path=chromium(),
