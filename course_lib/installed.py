@@ -2,44 +2,28 @@
 
 import importlib.metadata
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["declared", "locked", "unmet", "version_of"]
-
-
-def declared(root: Path) -> list[str]:
-    """Return the course's own requirements: a checkout's in `root`, else the installed package's.
-
-    Raises:
-        importlib.metadata.PackageNotFoundError: There is neither.
-    """
-    file = root / "pyproject.toml"
-    if file.exists():
-        return list(tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"])
-    return importlib.metadata.requires("course-lib") or []
+__all__ = ["locked", "unmet", "version_of"]
 
 
 def locked(text: str) -> Iterator[tuple[str, str]]:
     """Yield name and version of each entry of a lock file that applies to this machine."""
-    for line in re.findall(r"^[A-Za-z0-9][^\\\n]*", text, re.MULTILINE):
-        requirement = Requirement(line.strip())
-        if _applies(requirement):
-            yield canonicalize_name(requirement.name), str(requirement.specifier)[2:]
+    lines = re.findall(r"^[A-Za-z0-9][^\\\n]*", text, re.MULTILINE)
+    for requirement in _applying(map(str.strip, lines)):
+        yield canonicalize_name(requirement.name), str(requirement.specifier)[2:]
 
 
 def unmet(requirements: Iterable[str]) -> Iterator[str]:
     """Yield what is missing or out of range, following each package's own requirements."""
-    pending = list(requirements)
+    pending = list(_applying(requirements))
     seen = set()
     while pending:
-        line = pending.pop(0)
-        requirement = Requirement(line)
-        if line in seen or not _applies(requirement):
+        requirement = pending.pop(0)
+        if (line := str(requirement)) in seen:
             continue
         seen.add(line)
         found = version_of(requirement.name)
@@ -48,7 +32,8 @@ def unmet(requirements: Iterable[str]) -> Iterator[str]:
         elif not requirement.specifier.contains(found, prereleases=True):
             yield f"{requirement.name} {found}, needs {requirement.specifier}"
         else:
-            pending += importlib.metadata.requires(requirement.name) or []
+            inner = importlib.metadata.requires(requirement.name) or []
+            pending += _applying(inner, requirement.extras)
 
 
 def version_of(name: str) -> str | None:
@@ -59,5 +44,9 @@ def version_of(name: str) -> str | None:
         return None
 
 
-def _applies(requirement: Requirement) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+def _applying(lines: Iterable[str], extras: Iterable[str] = ()) -> Iterator[Requirement]:
+    """Yield the requirements for this machine and these extras, their conditions left out."""
+    for requirement in map(Requirement, lines):
+        marker, requirement.marker = requirement.marker, None
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield requirement

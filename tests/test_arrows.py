@@ -12,7 +12,7 @@ SCENARIOS = ("async_batch", "rate_limiting", "batching", "caching", "monitoring"
 PRESENT = [name for name in SCENARIOS if list(PACKAGE.glob(f"{name}*"))]
 HEAVY = ("matplotlib", "onnxruntime", "langchain_openai", "IPython")
 # What each part may import of the package, itself apart. A part without a line may import all.
-GROUND = {"errors", "clock", "checks", "retry", "tasks", "table", "unwatched"}
+GROUND = {"errors", "clock", "checks", "retry", "tasks", "table", "unwatched", "extras"}
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "retry": {"errors", "checks"},

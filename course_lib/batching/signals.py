@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import psutil
-
 from course_lib.checks import require_seconds, require_whole
 
 if TYPE_CHECKING:
@@ -58,6 +56,8 @@ class CpuMeter:
     """Seconds between two readings, at least, as psutil recommends."""
 
     def __init__(self) -> None:
+        import psutil  # noqa: PLC0415 - only where the load of this machine is asked for
+
         self._processors = psutil.cpu_count() or 1
         self._busy, self._total = _cpu_seconds()
 
@@ -74,6 +74,8 @@ class CpuMeter:
 
 def _cpu_seconds() -> tuple[float, float]:
     """Return the seconds that all processors together were busy, and all of their seconds."""
+    import psutil  # noqa: PLC0415 - see above
+
     times = psutil.cpu_times()
     # Linux counts guests among the users' time as well, and waiting for disks is not being busy.
     total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)

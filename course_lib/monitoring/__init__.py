@@ -9,6 +9,7 @@ how far it will scale. `to_prometheus`, `to_chrome_trace`, `write_trace` and `to
 
 from typing import TYPE_CHECKING, Any
 
+from course_lib.extras import needs
 from course_lib.monitoring.bottleneck import Bottleneck, bottleneck
 from course_lib.monitoring.export import to_chrome_trace, to_json_lines, to_prometheus, write_trace
 from course_lib.monitoring.histogram import Distribution, Histogram
@@ -50,7 +51,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load the fit, and numpy with it, when it is asked for: it doubles the time of an import."""
     if name in ("UslFit", "fit_usl"):
-        from course_lib.monitoring import usl  # noqa: PLC0415 - see above
+        with needs("monitoring"):
+            from course_lib.monitoring import usl  # noqa: PLC0415 - see above
 
         return getattr(usl, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

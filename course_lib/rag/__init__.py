@@ -9,19 +9,28 @@ Pipeline: `RagPipeline` answers questions, each with a `RagAnswer`; `naive_rag` 
 compared with.
 """
 
-from course_lib.rag.answer import Failure, RagAnswer, Source, StageTiming
-from course_lib.rag.docstrings import load_docstrings, name_and_summary
-from course_lib.rag.evaluation import RagQuality, evaluate_rag, quality_of
-from course_lib.rag.faiss_vectors import FaissVectorStore
-from course_lib.rag.index import open_index
-from course_lib.rag.loading import load_folder
-from course_lib.rag.matrix import MatrixVectorStore
-from course_lib.rag.naive import naive_rag
-from course_lib.rag.pipeline import RagPipeline
-from course_lib.rag.quality import AnswerQuality, Quality, answer_quality, cites_rightly, evaluate
-from course_lib.rag.questions import Question, read_questions
-from course_lib.rag.settings import RagSettings
-from course_lib.rag.vector_file import VectorFileError
+from course_lib.extras import needs
+
+with needs("rag"):
+    from course_lib.rag.answer import Failure, RagAnswer, Source, StageTiming
+    from course_lib.rag.docstrings import load_docstrings, name_and_summary
+    from course_lib.rag.evaluation import RagQuality, evaluate_rag, quality_of
+    from course_lib.rag.faiss_vectors import FaissVectorStore
+    from course_lib.rag.index import open_index
+    from course_lib.rag.loading import load_folder
+    from course_lib.rag.matrix import MatrixVectorStore
+    from course_lib.rag.naive import naive_rag
+    from course_lib.rag.pipeline import RagPipeline
+    from course_lib.rag.quality import (
+        AnswerQuality,
+        Quality,
+        answer_quality,
+        cites_rightly,
+        evaluate,
+    )
+    from course_lib.rag.questions import Question, read_questions
+    from course_lib.rag.settings import RagSettings
+    from course_lib.rag.vector_file import VectorFileError
 
 __all__ = [
     "AnswerQuality",

@@ -51,11 +51,16 @@ def locked_versions(name: str) -> list[str]:
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    """The requirements of pyproject.toml: the core's and those of the extras named."""
-    lines = list(PROJECT["dependencies"])
-    for extra in extras:
-        lines += PROJECT["optional-dependencies"][extra]
-    return [Requirement(line) for line in lines]
+    """What pyproject.toml requires for these extras, those that they name followed; each once."""
+    lines, todo = list(PROJECT["dependencies"]), list(extras)
+    while todo:
+        found = map(Requirement, PROJECT["optional-dependencies"][todo.pop()])
+        for requirement in found:
+            if requirement.name == PROJECT["name"]:
+                todo += requirement.extras
+            else:
+                lines.append(str(requirement))
+    return [Requirement(line) for line in sorted(set(lines))]
 
 
 def conda_specs() -> dict[str, MatchSpec]:
@@ -84,7 +89,7 @@ def tracked_files() -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    "requirement", requirements("dev", "scale", "fallback"), ids=lambda r: r.name
+    "requirement", requirements(*PROJECT["optional-dependencies"]), ids=lambda r: r.name
 )
 def test_lock_holds_each_requirement_in_its_range(requirement):
     """Every dependency of pyproject.toml is in the lock, in a version inside its range."""
@@ -138,12 +143,12 @@ def test_there_is_one_lock():
 
 
 def test_conda_asks_for_what_the_package_asks_for():
-    """environment.yml names the core's dependencies, those beyond one process, and two tools."""
+    """environment.yml names what the notebooks need, what is beyond one process, and two tools."""
     ranges = {name: SpecifierSet(str(spec.version or "")) for name, spec in conda_specs().items()}
     del ranges["python"], ranges["pip"]
     ranges |= {name: requirement.specifier for name, requirement in pip_requirements().items()}
     tools = [r for r in requirements("dev") if r.name in {"pytest", "nbval"}]
-    assert ranges == {r.name: r.specifier for r in [*requirements("scale"), *tools]}
+    assert ranges == {r.name: r.specifier for r in [*requirements("notebooks", "scale"), *tools]}
 
 
 @pytest.mark.parametrize("name", sorted(set(conda_specs()) - {"python", "pip"}))
