@@ -8,7 +8,7 @@ NOTEBOOK = 01_async_batch
 # The newest release that `make lock` may choose; move it on to take newer ones.
 LOCK_DATE = 2026-11-01
 
-.PHONY: help lab reset test check nightly build bench doctor lock setup
+.PHONY: help lab reset test check nightly build bench site doctor lock setup
 
 help:
 	@echo "make lab     start JupyterLab on your own copy of the first notebook (NOTEBOOK=4: another)"
@@ -18,6 +18,7 @@ help:
 	@echo "make nightly run what takes long: many examples of every property"
 	@echo "make build   build the notebooks from notebooks/sources"
 	@echo "make bench   compare this package with its peers"
+	@echo "make site    build the website into build/site; SITE_ARGS=--serve: and show it"
 	@echo "make doctor  say whether this machine is ready, and what to do if not"
 	@echo "make lock    choose newer versions (needs uv and the network)"
 
@@ -41,6 +42,9 @@ build: setup
 
 bench: setup
 	@$(PYTHON_IN_VENV) -m benchmarks
+
+site: setup
+	@$(PYTHON_IN_VENV) tools/website.py $(SITE_ARGS)
 
 doctor: setup
 	@$(PYTHON_IN_VENV) -m course_lib doctor

@@ -133,7 +133,7 @@ class LoopLag:
 
     @property
     def culprits(self) -> Mapping[str, float]:
-        """Seconds of blocking by place in the code, `file:line function`; the worst first."""
+        """Seconds of blocking by place in the code (file, line and function), the worst first."""
         return _worst_first(self._by_place)
 
     @property
