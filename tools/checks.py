@@ -6,7 +6,8 @@
     python tools/checks.py nightly            what takes long: many examples of every property
 
 A part that fails stops nothing: one run shows all that is wrong. What the machine lacks is skipped
-with a line that says so; when CI=true, where everything must run, that is a failure.
+with a line that says so; when CI=true, where everything must run, that is a failure. What measures
+nothing (lint, types) runs beside the unit tests, and is shown after them.
 """
 
 import argparse
@@ -14,7 +15,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +40,13 @@ class Part:
         name: What the summary calls it.
         arguments: What follows `python` on the command line.
         lacking: What this machine lacks to run it, "" if nothing.
+        beside: Whether it may run beside the others, which measure times that it changes little.
     """
 
     name: str
     arguments: tuple[str, ...]
     lacking: str = ""
+    beside: bool = False
 
 
 def pytest(name: str, *arguments: str, lacking: str = "") -> Part:
@@ -65,9 +70,9 @@ def check(root: Path, part: str | None = None) -> list[Part]:
         whole = root.glob("tests/test_*.py") if (root / "course_lib" / part).is_dir() else ()
         tests = [f"tests/{part}", *sorted(f"tests/{path.name}" for path in whole)]
     return [
-        Part("lint", ("-m", "ruff", "check", ".")),
-        Part("format", ("-m", "ruff", "format", "--check", ".")),
-        Part("types", ("-m", "mypy")),
+        Part("lint", ("-m", "ruff", "check", "."), beside=True),
+        Part("format", ("-m", "ruff", "format", "--check", "."), beside=True),
+        Part("types", ("-m", "mypy"), beside=True),
         pytest("unit tests", *tests),
     ]
 
@@ -78,9 +83,9 @@ def test(root: Path) -> list[Part]:
     lacking = "" if browser else "no Chromium here (Debian's package: chromium)"
     return [
         *check(root),
-        Part("notebook sources", ("tools/build_notebooks.py", "--check")),
+        Part("notebook sources", ("tools/build_notebooks.py", "--check"), beside=True),
         pytest("notebooks", "--nbval", f"--cells-twice={SOLUTIONS}", "notebooks"),
-        pytest("browser tests", "--dist=load", "tests/e2e", lacking=lacking),
+        pytest("browser tests", "--dist=worksteal", "tests/e2e", lacking=lacking),
     ]
 
 
@@ -100,12 +105,31 @@ def run(part: Part, *, in_ci: bool) -> tuple[str, str]:
     """Run one part; return its status ("passed", "failed", "skipped") and a remark."""
     if part.lacking:
         return ("failed" if in_ci else "skipped"), part.lacking
-    print(f"\n== {part.name}: python {' '.join(part.arguments)}", flush=True)
-    start, busy = time.monotonic(), cpu_of_children()
-    command = [sys.executable, *part.arguments]
-    code = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
-    took, busy = time.monotonic() - start, cpu_of_children() - busy
-    return ("failed" if code else "passed"), f"{took:.1f} s ({busy:.1f} s of CPU)"
+    start = time.monotonic()
+    with tempfile.TemporaryFile() as kept:
+        command = [sys.executable, *part.arguments]
+        output = kept if part.beside else None
+        title = f"\n== {part.name}: python {' '.join(part.arguments)}"
+        if not part.beside:
+            print(title, flush=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=output, stderr=output
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if part.beside:
+            kept.seek(0)
+            print(f"{title}\n{kept.read().decode(errors='replace')}", end="", flush=True)
+    remark = f"{time.monotonic() - start:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of CPU)"
+    return ("failed" if process.returncode else "passed"), remark
+
+
+def run_all(parts: list[Part], *, in_ci: bool) -> list[tuple[str, str]]:
+    """Run the parts, those that may be beside the others in one thread; return what `run` did."""
+    with ThreadPoolExecutor(1) as pool:
+        beside = {part: pool.submit(run, part, in_ci=in_ci) for part in parts if part.beside}
+        alone = {part: run(part, in_ci=in_ci) for part in parts if not part.beside}
+        return [alone[part] if part in alone else beside[part].result() for part in parts]
 
 
 def environment() -> dict[str, str]:
@@ -118,12 +142,6 @@ def environment() -> dict[str, str]:
     if found.pop("PYTHONDONTWRITEBYTECODE", ""):
         found.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".venv/bytecode"))
     return found
-
-
-def cpu_of_children() -> float:
-    """Return the seconds of CPU that child processes have used: what a busy machine leaves alone."""
-    times = os.times()
-    return times.children_user + times.children_system
 
 
 def chosen(arguments: list[str]) -> list[Part]:
@@ -144,13 +162,13 @@ def main(arguments: list[str] | None = None) -> int:
     parts = chosen(sys.argv[1:] if arguments is None else arguments)
     in_ci = os.environ.get("CI") == "true"
     try:
-        results = [(part.name, *run(part, in_ci=in_ci)) for part in parts]
+        results = run_all(parts, in_ci=in_ci)
     except KeyboardInterrupt:
         return 130
     print("\n== summary")
-    for name, status, remark in results:
-        print(f"{status:<8} {name:<17} {remark}")
-    statuses = [status for _, status, _ in results]
+    for part, (status, remark) in zip(parts, results, strict=True):
+        print(f"{status:<8} {part.name:<17} {remark}")
+    statuses = [status for status, _ in results]
     counts = {status: statuses.count(status) for status in ("passed", "failed", "skipped")}
     print("parts: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     return min(counts["failed"], 1)

@@ -57,6 +57,16 @@ def test_the_summary_tells_time_and_cpu_of_each_part(summary):
     assert "(0.0 s of CPU)" not in said
 
 
+def test_what_runs_beside_the_others_is_shown_whole(summary):
+    """Its lines stand together under its title, and its status counts as any other."""
+    lines = "for i in range(3): print('line', i, flush=True)"
+    aside = checks.Part("aside", ("-c", f"{lines}\nraise SystemExit(1)"), beside=True)
+    other = checks.Part("other", ("-c", lines.replace("line", "other")))
+    status, said = summary(aside, other)
+    assert (status, "parts: 1 passed, 1 failed, 0 skipped" in said) == (1, True)
+    assert "line 0\nline 1\nline 2\n" in said
+
+
 def test_modules_are_compiled_once(monkeypatch):
     """Also for who wants no bytecode beside the sources."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
