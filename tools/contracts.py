@@ -56,6 +56,7 @@ SHOWN = (
     "faiss-cpu",
     "redis",
 )
+OPTIONS = ("-q", "--no-header", "-p", "no:cacheprovider", "-m", "nightly or not nightly")
 NO_OLDEST = (
     "pip cannot choose the oldest versions: install uv (`pip install uv`) and run this again"
 )
@@ -202,9 +203,8 @@ def run(python: str, column: Column, tests: Sequence[str]) -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     report = HOME / f"{column.versions}-{column.python}.xml"
     report.unlink(missing_ok=True)
-    command = [python, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*command, f"--junit-xml={report}", *tests],
+        [python, "-m", "pytest", *OPTIONS, f"--junit-xml={report}", *tests],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -225,7 +225,7 @@ def read(report: Path, column: Column) -> None:
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - written a moment ago by pytest
         place = case.get("classname") or case.get("name") or ""
         modules = [part for part in place.split(".") if part.startswith("test_")]
-        suite = (modules or [place])[0].removeprefix("test_").replace("_", " ")
+        suite = (modules or [place])[-1].removeprefix("test_").replace("_", " ")
         bad = next((each for each in case if each.tag in {"failure", "error"}), None)
         outcome = "skipped" if case.find("skipped") is not None else "passed"
         column.counts.setdefault(suite, Counter())["failed" if bad is not None else outcome] += 1

@@ -5,6 +5,8 @@ from langchain_tests.integration_tests import AsyncCacheTestSuite, SyncCacheTest
 
 from course_lib.caching import AsyncCache, CacheAdapter, SqliteStore
 
+pytestmark = pytest.mark.nightly
+
 
 class InMemory:
     """An empty cache each time."""

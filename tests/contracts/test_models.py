@@ -11,6 +11,8 @@ from openai import DefaultAsyncHttpxClient
 
 from course_lib.rag.chat import _chat_openai
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def http_client(runner):

@@ -8,6 +8,8 @@ from langchain_tests.integration_tests import BaseStoreAsyncTests, BaseStoreSync
 from course_lib.caching import SqliteStore
 from course_lib.rag.scale_out import RedisStore, running_server
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def redis_server():

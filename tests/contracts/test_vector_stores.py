@@ -10,6 +10,8 @@ from langchain_tests.integration_tests import (
 
 from course_lib.rag import FaissVectorStore, MatrixVectorStore
 
+pytestmark = pytest.mark.nightly
+
 
 class Suite(VectorStoreIntegrationTests):
     """LangChain's suite, for a store that searches off the event loop, and one that does not."""
