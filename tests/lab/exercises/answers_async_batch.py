@@ -373,7 +373,7 @@ WRONG = {
                 PAGES: "[await each for each in "
                 "asyncio.as_completed(map(read, await search(question)))]",
             },
-            "in the order of their ids",
+            "in the order of their names",
         ),
         "pages_not_awaited": (
             report, {PAGES: "[read(page) for page in await search(question)]"},

@@ -134,7 +134,7 @@ def _wrong_report(value: Any, office: _Office) -> str:
     wanted = office.report
     if any(isinstance(each, list) and len(each) < len(wanted[q]) for q, each in value.items()):
         return 'pages are missing: `None`, `0` and `""` are pages, too'
-    return "the pages of a question are a list, in the order of their ids"
+    return "the pages of a question are a list, in the order of their names"
 
 
 def _close(items: list[Any]) -> bool:
