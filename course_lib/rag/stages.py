@@ -8,7 +8,7 @@ chat model write the answer (generate).
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -35,14 +35,12 @@ if TYPE_CHECKING:
         Callable,
         Collection,
         Hashable,
-        Iterator,
         Mapping,
         Sequence,
     )
+    from types import TracebackType
 
     from langchain_core.runnables import RunnableConfig
-
-    _Parts = Callable[[], tuple[Hashable, ...]]
 
     from course_lib.caching import AsyncCache
     from course_lib.monitoring import PerformanceMonitor
@@ -50,6 +48,8 @@ if TYPE_CHECKING:
     from course_lib.rag.matrix import MatrixVectorStore
     from course_lib.rag.settings import RagSettings
     from course_lib.rate_limiting import Gate
+
+    _Parts = Callable[[], tuple[Hashable, ...]]
 
 __all__ = ["AnswerWriter", "Kept", "Retrieval", "SearchClient", "Stage"]
 
@@ -172,7 +172,7 @@ class _Attempt(Runnable[_Job, Any]):
         config: RunnableConfig | None = None,  # noqa: ARG002 - the pipeline's run is what is traced
         **_: Any,
     ) -> Any:
-        with self._counted(input):
+        with _Counted(self._monitor, self.name, input):
             return await within(self._timeout, input.function(*input.arguments), self.name)
 
     async def astream(
@@ -183,7 +183,7 @@ class _Attempt(Runnable[_Job, Any]):
     ) -> AsyncIterator[Any]:
         clock, most = asyncio.get_running_loop().time, max(_LONGEST, self._timeout)
         end = clock() + most
-        with self._counted(input):
+        with _Counted(self._monitor, self.name, input):
             async with aclosing(input.function(*input.arguments)) as pieces:
                 while True:
                     if clock() > end:
@@ -196,20 +196,33 @@ class _Attempt(Runnable[_Job, Any]):
     def invoke(self, input: _Job, config: RunnableConfig | None = None, **_: Any) -> Any:  # noqa: A002, ARG002 - LangChain's
         raise TypeError(f"{self.name} has no sync implementation: await it")
 
-    @contextmanager
-    def _counted(self, job: _Job) -> Iterator[None]:
-        clock = asyncio.get_running_loop().time
-        start, monitor = clock(), self._monitor
-        measured = (
-            nullcontext() if monitor is None else monitor.measure(self.name, planned=job.planned)
-        )
-        try:
-            with measured:
-                yield
-        finally:
-            job.trace.called(self.name, clock() - start)
-            if monitor is not None:
-                job.planned = monitor.now()
+
+class _Counted:
+    """An attempt, as its query's trace and the monitor see it."""
+
+    __slots__ = ("_job", "_measured", "_monitor", "_name", "_start")
+
+    def __init__(self, monitor: PerformanceMonitor | None, name: str, job: _Job) -> None:
+        self._monitor = monitor
+        self._name = name
+        self._job = job
+
+    def __enter__(self) -> None:
+        self._start = self._job.trace.clock()
+        if self._monitor is not None:
+            self._measured = self._monitor.measure(self._name, planned=self._job.planned)
+            self._measured.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._monitor is not None:
+            self._measured.__exit__(kind, error, traceback)
+            self._job.planned = self._monitor.now()
+        self._job.trace.called(self._name, self._job.trace.clock() - self._start)
 
 
 class Kept:
@@ -227,9 +240,9 @@ class Kept:
         self._scope = scope
         self._key = lru_cache(maxsize=_TEXTS)(self._new_key)  # the same questions come again
 
-    async def fetch(
+    def fetch(
         self, stage: str, parts: _Parts, compute: Callable[[], Awaitable[Result]]
-    ) -> Result:
+    ) -> Awaitable[Result]:
         """Return a stage's result: the one kept, the one on its way, or a new one.
 
         Args:
@@ -239,8 +252,8 @@ class Kept:
             compute: Fetches it. It goes on when this caller is cancelled and others wait.
         """
         if stage not in self._stages:
-            return await compute()
-        return cast("Result", await self._cache.get_or_compute(self._key(stage, parts()), compute))
+            return compute()
+        return self._cache.get_or_compute(self._key(stage, parts()), compute)
 
     async def look(self, stage: str, parts: _Parts) -> Any:
         """Return a stage's result if it is kept, and `_ABSENT` otherwise."""
