@@ -181,19 +181,26 @@ class SqliteStore(BaseStore[str, bytes]):
         return [found.get(key) for key in keys]
 
     def _set(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+        new = {_id(row[0]): (*row, _checksum(*row)) for row in rows}
         with _Transaction(connection):
             connection.executemany(
                 "INSERT OR REPLACE INTO entries VALUES "
                 "(?, ?, ?, ?, ?, (SELECT ifnull(max(turn), 0) + 1 FROM entries))",
-                [(_id(row[0]), *row, _checksum(*row)) for row in rows],
+                [(number, *row) for number, row in new.items()],
             )
+            _check_there(connection, [(number, row[-1]) for number, row in new.items()])
             self._unchecked += len(rows)
             if self._unchecked >= _TIDY_EVERY:
                 self._tidy(connection)
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
         self._unchecked = 0
-        connection.execute("DELETE FROM entries WHERE expires <= ?", (self._wall_clock(),))
+        # The index says which may have expired, the entry itself whether it has.
+        connection.execute(
+            "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires <= ?1) "
+            "AND +expires <= ?1",
+            (self._wall_clock(),),
+        )
         if self.maxsize is not None:
             connection.execute(
                 "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY turn "
@@ -370,6 +377,13 @@ def _checksum(key: str, value: bytes, expires: float | None) -> int:
 def _is_whole(key: str, value: bytes, expires: float | None, checksum: int) -> bool:
     """Return whether a row is as it was written."""
     return isinstance(value, bytes) and checksum == _checksum(key, value, expires)
+
+
+def _check_there(connection: sqlite3.Connection, new: list[tuple[int, int]]) -> None:
+    """Refuse a table that does not find what it was just given: its rows are out of order."""
+    look = "SELECT 1 FROM entries WHERE id = ? AND checksum = ?"
+    if not all(connection.execute(look, each).fetchone() for each in new):
+        raise _UselessError("it loses what is set")
 
 
 def _is_damage(error: Exception, path: Path) -> bool:
