@@ -8,7 +8,7 @@ NOTEBOOK = 01_async_batch
 # The newest release that `make lock` may choose; move it on to take newer ones.
 LOCK_DATE = 2026-11-01
 
-.PHONY: help lab reset test check nightly build bench site doctor lock setup
+.PHONY: help lab reset test check nightly contracts build bench site doctor lock setup
 
 help:
 	@echo "make lab     start JupyterLab on your own copy of the first notebook (NOTEBOOK=4: another)"
@@ -16,6 +16,8 @@ help:
 	@echo "make test    run everything: lint, types, tests, notebooks, browser"
 	@echo "make check   the daily part: lint, types, unit tests; PART=caching for one package"
 	@echo "make nightly run what takes long: many examples of every property"
+	@echo "make contracts  other people's suites with oldest, locked and newest versions"
+	@echo "               (PYTHONS=\"3.11 3.13\": with these; REPORT=1: write docs/contracts.md, too)"
 	@echo "make build   build the notebooks from notebooks/sources"
 	@echo "make bench   compare this package with its peers"
 	@echo "make site    build the website into build/site; SITE_ARGS=--serve: and show it"
@@ -36,6 +38,9 @@ check: setup
 
 nightly: setup
 	@$(PYTHON_IN_VENV) tools/checks.py nightly
+
+contracts: setup
+	@$(PYTHON_IN_VENV) tools/contracts.py $(if $(PYTHONS),--pythons "$(PYTHONS)") $(if $(REPORT),--report)
 
 build: setup
 	@$(PYTHON_IN_VENV) tools/build_notebooks.py

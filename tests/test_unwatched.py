@@ -1,4 +1,7 @@
-"""A call that nobody watches goes as LangChain's would, and costs what it takes to find that out."""
+"""A call that nobody watches goes as LangChain's would, and costs what it takes to find that out.
+
+What LangChain builds around a step is held by `tests/contracts/test_runnables.py`, watched and not.
+"""
 
 import asyncio
 import os
@@ -339,68 +342,6 @@ def test_a_function_that_asks_for_the_config_gets_it():
 
     ours, plain = both(scenario)
     assert ours == plain == (["t"], True)
-
-
-@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
-@pytest.mark.parametrize("wrap", ["with_retry", "with_fallbacks", "with_config", "as_tool"])
-def test_what_langchain_wraps_around_it_works_as_around_its_own(wrap):
-    """Retries, fallbacks, settings and tools."""
-
-    async def scenario(make):
-        calls = []
-
-        async def flaky(text: str) -> str:
-            """Answer the second time."""
-            calls.append(text)
-            if len(calls) < 2:
-                raise ValueError(text)
-            return text.upper()
-
-        step = make(flaky)
-        if wrap == "with_retry":
-            wrapped = step.with_retry(wait_exponential_jitter=False)
-        elif wrap == "with_fallbacks":
-            wrapped = step.with_fallbacks([step])
-        elif wrap == "with_config":
-            wrapped = step.with_config(tags=["t"]).with_retry(wait_exponential_jitter=False)
-        else:
-            calls.append("none")
-            tool = step.as_tool(name="shout", description="Shouts.")
-            return tool.args, await tool.ainvoke({"text": "x"} if "text" in tool.args else "x")
-        return await wrapped.ainvoke("x"), calls
-
-    ours, plain = both(scenario)
-    assert ours == plain
-
-
-def test_types_and_schemas_are_the_functions():
-    """Also those of a callable object."""
-
-    async def typed(query: str) -> list[int]:
-        return [len(query)]
-
-    ours, plain = as_runnable(typed), RunnableLambda(typed)
-    assert (ours.InputType, ours.OutputType) == (plain.InputType, plain.OutputType)
-    assert ours.get_input_jsonschema() == plain.get_input_jsonschema()
-    assert ours.get_output_jsonschema() == plain.get_output_jsonschema()
-    assert [node.name for node in ours.get_graph().nodes.values()] == [
-        node.name for node in plain.get_graph().nodes.values()
-    ]
-
-
-def test_events_are_those_of_a_lambda():
-    """`astream_events` puts a handler there, so that it sees everything."""
-
-    async def scenario(make):
-        chain = make(shout, name="one") | make(shout, name="two")
-        return [
-            (event["event"], event["name"], event["tags"], event["data"])
-            async for event in chain.astream_events("x", version="v2")
-        ]
-
-    ours, plain = both(scenario)
-    assert ours == plain
-    assert len(ours) > 5
 
 
 def test_a_plain_lambda_of_a_coroutine_takes_the_short_way_too():

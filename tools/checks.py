@@ -29,7 +29,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 BY_FILE = ("-n", str(WORKERS), "--dist", "loadfile")
 SOLUTIONS = "notebooks/solutions"
 # What later parts of the project fill; what is not there is not run.
-SLOTS = {"contracts": "tests/contracts", "soak": "tools/soak.py", "mutants": "tools/mutants.py"}
+SLOTS = {"contracts": "tools/contracts.py", "soak": "tools/soak.py", "mutants": "tools/mutants.py"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,7 @@ def nightly(root: Path) -> list[Part]:
     """Return what is slow and need not run at every change, as far as it is there."""
     longest = ("--hypothesis-profile=nightly", "--timeout=3600", "-m", "hypothesis or nightly")
     parts = [pytest("long tests", *longest, "tests", "--ignore=tests/e2e")]
-    for name, path in SLOTS.items():
-        if (root / path).is_dir():
-            parts.append(pytest(name, path))
-        elif (root / path).exists():
-            parts.append(Part(name, (path,)))
+    parts += [Part(name, (path,)) for name, path in SLOTS.items() if (root / path).exists()]
     return parts
 
 

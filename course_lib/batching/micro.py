@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+import inspect
+from collections.abc import Sequence
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from langchain_core.runnables import Runnable
 
@@ -11,7 +23,7 @@ from course_lib.checks import require_whole
 from course_lib.unwatched import as_call, unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from langchain_core.runnables import RunnableConfig
@@ -32,7 +44,8 @@ class MicroBatcher(Runnable[Input, Output]):
             chain = split | embed | search
 
     It is a Runnable, so that a step of a chain can share batches with the same step of other calls
-    in flight. `await batcher(item)` does the same without LangChain's bookkeeping.
+    in flight; of a `call_batch` with annotations it has the types, for schemas and `as_tool`.
+    `await batcher(item)` does the same without LangChain's bookkeeping.
 
     With `max_wait=0` a call waits for no other: it goes at once if no batch is in flight, and
     otherwise with what else has come by the time a batch may start. Under load batches fill by
@@ -74,6 +87,7 @@ class MicroBatcher(Runnable[Input, Output]):
     ) -> None:
         require_whole(max_size=max_size)
         self.name = name or type(self).__name__
+        self._types = tuple(map(_of_each, _types_of(call_batch)))
         self._batcher: Batcher[Output] = Batcher(
             as_call(call_batch, name="call_batch"),
             size=max_size,
@@ -90,13 +104,13 @@ class MicroBatcher(Runnable[Input, Output]):
 
     @property
     def InputType(self) -> Any:  # noqa: N802 - LangChain's name
-        """The type of an item: any."""
-        return Any
+        """The type of an item, as far as `call_batch` says."""
+        return self._types[0]
 
     @property
     def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
-        """The type of a result: any."""
-        return Any
+        """The type of a result, as far as `call_batch` says."""
+        return self._types[1]
 
     async def __aenter__(self) -> Self:
         self._batcher.open()
@@ -162,3 +176,30 @@ class MicroBatcher(Runnable[Input, Output]):
 
 def _as_they_come(arrived: float) -> float:
     return arrived
+
+
+def _types_of(call_batch: Any) -> tuple[Any, Any]:
+    """Return what a batch call says that it takes and returns."""
+    if isinstance(call_batch, Runnable):
+        return call_batch.InputType, call_batch.OutputType
+    try:
+        first, *_ = inspect.signature(call_batch).parameters
+        said = get_type_hints(getattr(call_batch, "func", call_batch))  # a partial's own
+    except (NameError, TypeError, ValueError):
+        return Any, Any
+    return said.get(first, Any), said.get("return", Any)
+
+
+def _of_each(kind: Any) -> Any:
+    """Return the type of one in a list of them; errors are returned in the place of any."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if not (isinstance(origin, type) and issubclass(origin, Sequence) and len(inner) == 1):
+        return Any
+    if get_origin(inner[0]) not in {Union, UnionType}:
+        return inner[0]
+    values = [each for each in get_args(inner[0]) if not _is_error(each)]
+    return Union[tuple(values)]  # noqa: UP007 - made here
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)

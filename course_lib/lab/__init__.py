@@ -21,6 +21,7 @@ with needs("notebooks"):
     from course_lib.lab.joining import hand, join, leave
     from course_lib.lab.live import live
     from course_lib.lab.material import default_executor, default_threads, questions
+    from course_lib.lab.play import play
     from course_lib.lab.prediction import Prediction, predict, predictions
     from course_lib.lab.progress import note_cells, progress
     from course_lib.lab.progress_line import read_line as read_line
@@ -56,6 +57,7 @@ __all__ = [
     "leave",
     "live",
     "measure",
+    "play",
     "plots",
     "predict",
     "predictions",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["note_cells", "note_check", "note_hint", "note_prediction", "progress"]
+__all__ = ["note_cells", "note_check", "note_hint", "note_prediction", "progress", "solved"]
 
 LONGEST_PAUSE: Final = 600.0
 """Seconds between two cells from which on somebody has been away."""
@@ -29,6 +29,8 @@ LONGEST_PAUSE: Final = 600.0
 _last_cell: float | None = None
 _tried: dict[str, dict[str, int]] = {}
 """Attempts and hints of this kernel, by exercise."""
+_solved: set[str] = set()
+"""Exercises that were solved in this kernel."""
 
 
 def progress(folder: Path | None = None, *, name: str = "") -> Table:
@@ -76,6 +78,8 @@ def note_check(
     tried = _tried.setdefault(number, {"attempts": 0, "hints": 0})
     tried["attempts"] += attempted
     counts = dict(tried)
+    if passed:
+        _solved.add(number)
 
     def change(kept: dict[str, Any]) -> None:
         exercise = kept["exercises"].setdefault(number, {"attempts": 0, "hints": 0})
@@ -86,6 +90,15 @@ def note_check(
 
     _change(change)
     return counts
+
+
+def solved(number: str) -> bool:
+    """Whether the exercise was solved, in this kernel or earlier in the learner's own copy."""
+    folder, notebook = _folder(), _notebook()
+    if number in _solved or folder is None or notebook is None:
+        return number in _solved
+    kept = _read(_file(folder, notebook))["exercises"]
+    return bool(kept.get(number, {}).get("passed", False))
 
 
 def note_hint(number: str) -> None:

@@ -2,11 +2,15 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 from batches_support import Service, kinds, outcomes
 from batching_support import now, others
 from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from course_lib.batching import MicroBatcher, amap
@@ -153,6 +157,41 @@ def test_abatch_and_parallel_steps_coalesce_too():
 
     assert simulate(main).value == ([2, 4, 6], {"a": 8, "b": 8})
     assert service.batches == [[1, 2, 3], [4, 4]]
+
+
+async def answers(texts: Sequence[str]) -> list[int | Exception]:
+    """A batch call that says what it takes; an error stands in the place of a result."""
+    return [len(text) for text in texts]
+
+
+async def unfinished(texts: "NowhereDefined") -> list[int]:  # noqa: F821 - that is the point
+    """A batch call whose annotations cannot be read."""
+    return [len(text) for text in texts]
+
+
+async def bare(texts: list) -> tuple[int, str]:
+    """A batch call that does not say of what."""
+    return (len(texts), "")
+
+
+@pytest.mark.parametrize(
+    ("call_batch", "types"),
+    [
+        (answers, (str, int)),
+        (RunnableLambda(answers), (str, int)),
+        (partial(answers), (str, int)),
+        (DeterministicFakeEmbedding(size=3).aembed_documents, (str, list[float])),
+        (unfinished, (Any, Any)),
+        (bare, (Any, Any)),
+        (Service(), (Any, Any)),
+    ],
+)
+def test_its_types_are_those_of_one_in_a_batch(call_batch, types):
+    """As far as the batch call says; the schemas can be had in any case."""
+    batcher = MicroBatcher(call_batch, max_size=2)
+    assert (batcher.InputType, batcher.OutputType) == types
+    assert batcher.get_input_jsonschema()["title"] == "MicroBatcherInput"
+    assert batcher.get_output_jsonschema()["title"] == "MicroBatcherOutput"
 
 
 def test_it_has_no_sync_side_and_says_so():

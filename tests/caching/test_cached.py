@@ -608,17 +608,10 @@ def test_answers_outlive_the_cache_in_its_store():
     assert cache.statistics().store_hits == 2
 
 
-def test_it_looks_like_the_one_it_wraps():
-    """Name, types and config."""
+def test_it_shows_what_it_wraps():
+    """With whose answers these are; types and schemas: `tests/contracts/test_runnables.py`."""
     runnable = Search().runnable()
-    chain = cached(runnable, new(), namespace="s")
-    assert chain.get_name() == runnable.get_name() == "search"
-    assert (chain.InputType, chain.OutputType) == (runnable.InputType, runnable.OutputType)
-    assert chain.config_specs == runnable.config_specs
-    assert chain.get_input_schema() == runnable.get_input_schema()
-    assert chain.get_output_schema() == runnable.get_output_schema()
-    assert chain.get_graph().draw_mermaid() == runnable.get_graph().draw_mermaid()
-    assert repr(chain) == f"cached({runnable!r}, namespace='s')"
+    assert repr(cached(runnable, new(), namespace="s")) == f"cached({runnable!r}, namespace='s')"
 
 
 def test_what_is_no_runnable_or_no_cache_is_refused():

@@ -1,6 +1,5 @@
 """A learner opens a notebook in JupyterLab and runs all cells, twice, in a real browser."""
 
-import json
 import urllib.error
 import urllib.request
 
@@ -70,10 +69,7 @@ BAD = {
 
 def test_what_is_wrong_with_a_notebook_is_seen(lab):
     """An error, a dead link and a request that leaves the machine are each noticed."""
-    address = f"{lab.url}/api/contents/bad.ipynb"
-    body = json.dumps({"type": "notebook", "content": BAD}).encode()
-    request = urllib.request.Request(address, body, method="PUT")  # noqa: S310 - own server
-    assert status(request) == 201
+    lab.store("bad.ipynb", BAD)
     with lab.open("bad.ipynb") as notebook:
         state = notebook.run_all()
         assert state["errors"] == ["code cell 2: IndexError: list index out of range"]

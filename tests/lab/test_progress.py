@@ -66,6 +66,14 @@ def test_what_was_solved_stays_solved(mine):
     assert row()[1:3] == ["1 of 1", "2"]
 
 
+def test_what_was_solved_yesterday_is_solved_today(mine, monkeypatch):
+    """A new kernel reads what the one before has kept."""
+    module.note_check("1.1", attempted=True, passed=True)
+    monkeypatch.setattr(module, "_solved", set())
+    assert module.solved("1.1")
+    assert not module.solved("1.2")
+
+
 def test_minutes_are_those_between_cells_without_long_pauses(mine, monkeypatch):
     """Who goes to lunch has not worked on it meanwhile."""
     now = [0.0]

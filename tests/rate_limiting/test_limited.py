@@ -438,22 +438,12 @@ def test_without_a_sync_side_it_says_so():
     assert gate.statistics().inside == 0
 
 
-def test_it_is_described_as_what_it_wraps():
-    """Types, schemas and graph are the Runnable's."""
-
-    def double(n: int) -> str:
-        return str(2 * n)
-
-    inner = RunnableLambda(double)
+def test_it_has_a_name_of_its_own_and_shows_what_it_wraps():
+    """Types and schemas are the Runnable's: `tests/contracts/test_runnables.py`."""
+    inner = RunnableLambda(str)
     outer = limited(inner, Gate(concurrency=3), name="twice")
-    assert (outer.InputType, outer.OutputType) == (int, str)
-    assert outer.get_input_jsonschema() == inner.get_input_jsonschema()
-    assert outer.get_output_jsonschema() == inner.get_output_jsonschema()
-    assert outer.config_specs == inner.config_specs
-    assert len(outer.get_graph().nodes) == len(inner.get_graph().nodes)
-    assert outer.get_name() == "twice"
+    assert (outer.get_name(), limited(inner, Gate(concurrency=3)).get_name()) == ("twice", "str")
     assert repr(outer).startswith("limited(RunnableLambda(")
-    assert outer.with_config(tags=["t"]).invoke(2) == "4"
 
 
 @pytest.mark.parametrize(

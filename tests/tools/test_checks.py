@@ -117,12 +117,13 @@ def test_nightly_runs_what_is_there(course):
     """Long tests always; contracts, soak and mutants where the repository has them."""
     assert [part.name for part in checks.nightly(course)] == ["long tests"]
     assert "--hypothesis-profile=nightly" in words(checks.nightly(course))
-    (course / "tests/contracts").mkdir()
     (course / "tools").mkdir()
-    (course / "tools/soak.py").touch()
-    _, contracts, soak = checks.nightly(course)
-    assert contracts.arguments[-1] == "tests/contracts"
-    assert soak.arguments == ("tools/soak.py",)
+    for name in ("contracts", "soak"):
+        (course / f"tools/{name}.py").touch()
+    assert [part.arguments for part in checks.nightly(course)[1:]] == [
+        ("tools/contracts.py",),
+        ("tools/soak.py",),
+    ]
 
 
 def test_state_machines_run_longer_at_night(pytestconfig):

@@ -16,7 +16,7 @@ from course_lib.lab.exercises.card import Grading, ScoreCard, named
 from course_lib.lab.exercises.solution import Solution, solution_of
 from course_lib.lab.hygiene import expected
 from course_lib.lab.joining import share
-from course_lib.lab.progress import note_check, note_hint
+from course_lib.lab.progress import note_check, note_hint, solved
 from course_lib.lab.simulation import SimulationError
 
 __all__ = ["Exercise", "Hint", "cause_of"]
@@ -57,32 +57,43 @@ class Exercise:
         parameters: Names of the function's parameters, in order.
         grade: Runs the learner's function and says what it observed.
         hints: Up to three, from a nudge to nearly the answer.
+        wrong_here: Whether a faulty program is given. Then the learner hands over an input that
+            shows the fault, beside the mended program; `grade` gets both.
     """
 
     id: str
     title: str
     parameters: tuple[str, ...]
-    grade: Callable[[Callable[..., Any]], Awaitable[Grading]]
+    grade: Callable[..., Awaitable[Grading]]
     hints: tuple[str, ...]
+    wrong_here: bool = False
     _shown: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
+        given = "function, input" if self.wrong_here else "function"
         return (
             f"Exercise {self.id} · {self.title}: a function of ({', '.join(self.parameters)})\n"
-            f'  await exercise("{self.id}").check(function)   what it does, against what it should\n'
+            f'  await exercise("{self.id}").check({given})   what it does, against what it should\n'
             f'  exercise("{self.id}").hint()                  the next of {len(self.hints)} hints\n'
             f'  exercise("{self.id}").solution()              one way, as it was executed'
         )
 
-    async def check(self, function: Callable[..., Any]) -> ScoreCard:
+    @property
+    def solved(self) -> bool:
+        """Whether the learner has solved it: in this kernel, or earlier in their own copy."""
+        return solved(self.id)
+
+    async def check(self, function: Callable[..., Any], breaks: Any = ...) -> ScoreCard:
         """Run the learner's function and return a score card of its behaviour.
 
         Nothing that the function does wrong is raised: it is named on the card.
 
         Args:
             function: The function asked for, not its result.
+            breaks: Where a faulty program is given, an input that shows its fault.
         """
-        card = await self._checked(function)
+        given = (breaks,) if self.wrong_here else ()
+        card = await self._checked(function, *given)
         if card.verdict == "not attempted yet":
             note_check(self.id, attempted=False, passed=False)
         else:
@@ -90,7 +101,7 @@ class Exercise:
             share(self.id, passed=card.passed, diagnosis=card.name, **kept)
         return card
 
-    async def _checked(self, function: Callable[..., Any]) -> ScoreCard:
+    async def _checked(self, function: Callable[..., Any], *given: Any) -> ScoreCard:
         title = f"Exercise {self.id} · {self.title}"
         misuse = self._misuse(function)
         if misuse:
@@ -98,13 +109,13 @@ class Exercise:
         with expected(*LEARNERS_LEAKS), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # "never awaited": the card says it
             try:
-                return await self._graded(function, title)
+                return await self._graded(title, function, *given)
             finally:
                 gc.collect()  # what a mistake leaves goes now, not in the notebook's last cell
 
-    async def _graded(self, function: Callable[..., Any], title: str) -> ScoreCard:
+    async def _graded(self, title: str, function: Callable[..., Any], *given: Any) -> ScoreCard:
         try:
-            grading = await self.grade(function)
+            grading = await self.grade(function, *given)
         except SimulationError as error:
             return ScoreCard(title, "not yet", diagnosis=error.finding, name=_name_of(error))
         except (Exception, SystemExit, asyncio.CancelledError) as error:

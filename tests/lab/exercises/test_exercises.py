@@ -45,6 +45,47 @@ def test_the_first_mistake_is_the_diagnosis():
     assert "multiply by two" in card._repr_html_()
 
 
+def check_with_input(function, *given):
+    """A check of the mended program, and of an input that shows the fault."""
+
+    async def both(function, breaks):
+        grading = await grade(function)
+        grading.observe("input", breaks, 3, breaks == 3, "look at what comes out")
+        return grading
+
+    asked = Exercise("9.9", "what is wrong", ("number",), both, ("one",), wrong_here=True)
+    return asyncio.run(asked.check(function, *given))
+
+
+def test_where_a_faulty_program_is_given_its_breaking_input_is_graded_too():
+    """Both have to be right."""
+
+    def double(number):
+        return number * 2
+
+    assert check_with_input(double, 3).passed
+    assert check_with_input(double, 4).diagnosis == "look at what comes out"
+    assert check_with_input(double).verdict == "not yet"
+    assert check_with_input(lambda number: number, 3).diagnosis == "multiply by two"
+
+
+def test_an_exercise_knows_whether_it_was_solved():
+    """So that a closing checklist claims nothing that was not done."""
+
+    async def main():
+        asked = Exercise("9.8", "double it", ("number",), grade, ("one",))
+        yield asked.solved
+        await asked.check(lambda number: number)
+        yield asked.solved
+        await asked.check(lambda number: number * 2)
+        yield asked.solved
+
+    async def collect():
+        return [each async for each in main()]
+
+    assert asyncio.run(collect()) == [False, False, True]
+
+
 def test_a_stub_is_not_attempted_yet_and_no_error():
     """A notebook runs from top to bottom before anything is solved."""
 
