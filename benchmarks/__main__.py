@@ -15,6 +15,7 @@ NAMES = (
     "docstrings",
     "rag",
     "scale_out",
+    "room",
 )
 
 

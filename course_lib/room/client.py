@@ -10,7 +10,7 @@ import json
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 __all__ = ["RoomError", "Seat"]
 
@@ -25,6 +25,16 @@ class RoomError(Exception):
     """The room cannot be reached, or has refused; the message says why."""
 
 
+class Address(str):
+    """An address with a key in it, as user and password; where it is shown, the key is not."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        parts = urlsplit(self)
+        return repr(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
+
+
 class Seat:
     """A place in the room.
 
@@ -32,12 +42,17 @@ class Seat:
         url: The room's address, such as "http://192.168.1.20:8900".
         number: The seat's.
         token: What proves that one sits there; it is shown nowhere.
-        provider: Address of the room's provider for this seat; "" if it has none.
+        provider: Path of the room's provider; "" if it has none.
+
+    Attributes:
+        provider: Its address, with this seat's key in it; "" if there is none.
     """
 
     def __init__(self, url: str, number: int, token: str, provider: str) -> None:
-        self.url, self.number, self.provider = url, number, provider
-        self.token = token
+        self.url, self.number, self.token = url, number, token
+        parts = urlsplit(url)
+        with_key = parts._replace(netloc=f"seat:{quote(token)}@{parts.netloc}", path=provider)
+        self.provider = Address(urlunsplit(with_key) if provider else "")
 
     def __repr__(self) -> str:
         return f"<Seat {self.number} at {self.url}>"
@@ -57,8 +72,7 @@ class Seat:
         """
         url = url.rstrip("/")
         answer = _call(url, "/api/join", {"code": code, "name": name, "token": token})
-        provider = answer["provider"]
-        return cls(url, answer["seat"], answer["token"], f"{url}{provider}" if provider else "")
+        return cls(url, answer["seat"], answer["token"], answer["provider"])
 
     def say(self, what: str, **fields: Any) -> Any:
         """Send one message: "result", "hand" or "leave".

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--file", type=Path, default=default_file(), help="what keeps the room (%(default)s)"
     )
+    parser.add_argument("--watch-stdin", action="store_true", help="end when standard input ends")
     return parser
 
 
@@ -70,6 +73,9 @@ def main(arguments: list[str]) -> int:
 
     from course_lib.room.running import serve  # noqa: PLC0415
 
+    if options.watch_stdin:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its provider ends with it
     hosts = hosts_of(options.listen, options.host)
     room = serve(
         options.listen,
@@ -84,6 +90,13 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 0
     return 0
+
+
+def _end_with_input() -> None:
+    """End this process when whoever started it is gone: they hold its standard input."""
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
 
 
 def hosts_of(listen: str, names: list[str]) -> set[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from course_lib.room.provider import Gateway, start_provider
 from course_lib.room.register import Register
 from course_lib.room.rehearsal import Earlier
 from course_lib.room.rehearsal import rehearse as run_rehearsal
@@ -41,11 +42,15 @@ async def serve(
 
     Raises:
         OSError: The address cannot be listened on.
+        RuntimeError: The provider did not start.
     """
     store = Store(file)
     clock = Earlier()
     register = Register(store, wall=clock) if rehearse else Register(store)
-    room = Room(register, hosts, "rehearsal: made-up learners" if rehearse else "")
+    # Its own process: what it works on does not hold up the board.
+    provider = await asyncio.to_thread(start_provider)
+    gateway = Gateway(provider.url)
+    room = Room(register, hosts, "rehearsal: made-up learners" if rehearse else "", gateway)
     runner = web.AppRunner(
         await room.application(), access_log=None, handler_cancellation=True, keepalive_timeout=15
     )
@@ -59,4 +64,6 @@ async def serve(
         await asyncio.get_running_loop().create_future()
     finally:
         await runner.cleanup()
+        await gateway.close()
+        provider.stop()
         store.close()

@@ -1,6 +1,6 @@
 """The room's HTTP server: what learners say, and the board that shows it.
 
-Its pages are three texts, read at the start: no path leads to a file.
+Its pages are four texts, read at the start: no path leads to a file.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ from course_lib.room.guard import (
     name_in,
     result_in,
 )
+from course_lib.room.provider import PATH, token_in
 from course_lib.room.register import Full, Register, new_code
 from course_lib.room.sentences import sentences
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+    from course_lib.room.provider import Gateway
+
 __all__ = ["Room"]
 
 LONGEST_BODY: Final = 8_192
 """Bytes: a pasted line with all exercises fits."""
 
-MOST_WATCHERS: Final = 20
+MOST_WATCHERS: Final = 40
 PAUSE: Final = 0.2
 """Seconds between two updates of a board."""
 
@@ -50,6 +53,7 @@ LONGEST_TIMER: Final = 4 * 3600
 PAGES: Final = {
     "/board": ("board.html", "text/html"),
     "/board.js": ("board.js", "text/javascript"),
+    "/storm.js": ("storm.js", "text/javascript"),
     "/board.css": ("board.css", "text/css"),
 }
 log = logging.getLogger(__name__)
@@ -62,10 +66,17 @@ class Room:
         register: What the room knows.
         hosts: Names and addresses that it answers to.
         title: What the board calls itself.
+        gateway: The way to the provider that the room shares; without it, there is none.
     """
 
-    def __init__(self, register: Register, hosts: Collection[str], title: str = "") -> None:
-        self.register = register
+    def __init__(
+        self,
+        register: Register,
+        hosts: Collection[str],
+        title: str = "",
+        gateway: Gateway | None = None,
+    ) -> None:
+        self.register, self.gateway = register, gateway
         self._hosts, self._title = frozenset(hosts), title
         self._rates = Rates(rate=2, burst=30)
         self._sentences = sentences()
@@ -86,6 +97,8 @@ class Room:
             app.router.add_get(path, self._page)
         app.router.add_get("/", self._welcome)
         app.router.add_get("/api/watch", self._watch)
+        app.router.add_get("/api/calls", self._watch_calls)
+        app.router.add_route("*", f"{PATH}/{{path:.*}}", self._provider)
         for name, handler in {
             "join": self._join, "result": self._result, "hand": self._hand, "leave": self._leave,
             "timer": self._timer, "paste": self._paste,
@@ -125,7 +138,7 @@ class Room:
         message = await _message(request)
         self._codes.check(str(message.get("code", "")), request.remote or "")
         number, token = await self.register.take(name_in(message), str(message.get("token", "")))
-        return _answer({"seat": number, "token": token, "provider": ""})
+        return _answer({"seat": number, "token": token, "provider": PATH if self.gateway else ""})
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         seat = self._seat(request)
@@ -141,10 +154,20 @@ class Room:
         await self.register.leave(self._seat(request))
         return _answer({})
 
-    def _seat(self, request: web.Request) -> int:
-        seat = self.register.seat_of(_bearer(request))
+    async def _provider(self, request: web.Request) -> web.StreamResponse:
+        """Hand a request on to the provider that the room shares."""
+        if self.gateway is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "this room has no provider")
+        return await self.gateway.answer(request, self._known(request))
+
+    def _known(self, request: web.Request) -> int:
+        seat = self.register.seat_of(token_in(request.headers.get("Authorization", "")))
         if seat is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "the room does not know this seat: join again")
+        return seat
+
+    def _seat(self, request: web.Request) -> int:
+        seat = self._known(request)
         if not self._rates.admit(seat):
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "too much from this seat: wait a little")
         return seat
@@ -179,21 +202,33 @@ class Room:
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         """Send what the board shows: all of it first, then what is new."""
+        return await self._stream(request, self._tell)
+
+    async def _watch_calls(self, request: web.Request) -> web.StreamResponse:
+        """Send what the provider is asked, while it happens."""
+        if self.gateway is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "this room has no provider")
+        return await self._stream(request, self.gateway.calls.watch)
+
+    async def _stream(
+        self, request: web.Request, tell: Callable[[web.StreamResponse], Awaitable[None]]
+    ) -> web.StreamResponse:
         self._check_key(request)
         if self._watchers >= MOST_WATCHERS:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST_WATCHERS} boards are open")
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many boards are open")
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         self._watchers += 1
         try:
             await response.prepare(request)
-            await self._tell(response, version=-1)
+            await tell(response)
         except ConnectionError:
             pass  # the board was closed
         finally:
             self._watchers -= 1
         return response
 
-    async def _tell(self, response: web.StreamResponse, version: int) -> None:
+    async def _tell(self, response: web.StreamResponse) -> None:
+        version = -1
         await _event(response, "room", self._facts())
         while True:
             state = self.register.newer(version)
