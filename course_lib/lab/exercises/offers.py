@@ -25,10 +25,10 @@ class Offer:
 OFFERS: dict[str, Offer] = {
     "1.1": Offer(
         (
-            "`asyncio.TaskGroup` cancels the other calls when one fails; `gather` lets them run on.",
-            "A chain's `abatch` does the same, and takes `max_concurrency`; it needs a Runnable.",
+            "An `asyncio.TaskGroup` in each question cancels the other reads when one fails; `gather` lets them run on.",
+            "A chain of two steps with `abatch` gives tracing and `max_concurrency`; pages of one question must then be read by a step of their own.",
         ),
-        "how much memory a task for each query takes: with a million of them, use a window (3.1).",
+        "how many calls at once the provider would bear: this report starts all of them.",
     ),
     "1.2": Offer(
         (
@@ -52,6 +52,13 @@ OFFERS: dict[str, Offer] = {
             ),
         ),
         "a call that goes on in a thread after its timeout: only what awaits can be cancelled.",
+    ),
+    "1.4": Offer(
+        (
+            "Return a pair of question and answer from each call, and nothing can get out of step; it takes one more function.",
+            "`asyncio.TaskGroup` ends everything at the first error; that is right where half an answer is worth nothing.",
+        ),
+        "whether somebody should be told of the questions that are missing: here they are left out in silence.",
     ),
     "2.1": Offer(
         (
@@ -89,6 +96,13 @@ OFFERS: dict[str, Offer] = {
             ),
         ),
         "whether two callers share a provider fairly: that shows over many rounds only.",
+    ),
+    "2.4": Offer(
+        (
+            "A `deque` from which old entries are taken off needs less memory and time; it holds only what is still inside the window.",
+            "A token bucket keeps two numbers in place of a list; right after a pause it lets a whole burst in, and goes on at its rate.",
+        ),
+        "what the list costs after a day: it keeps every time that it ever let in, unless you drop the old ones.",
     ),
     "3.1": Offer(
         (
@@ -179,25 +193,23 @@ OFFERS: dict[str, Offer] = {
     "5.2": Offer(
         (
             "`collections.Counter` adds histograms with `update`; it keeps a bound whose count is 0.",
-            (
-                "A sorted list with `bisect` is faster when one asks for many percentiles; it has to be "
-                "made anew after each count."
-            ),
+            "`itertools.accumulate` over the sorted bounds with `bisect` is faster for many percentiles of one state; it has to be made anew after each count.",
         ),
-        "how far the true percentile is from the bound: no closer than the width of a bucket.",
+        "how far the true percentile is from the bound: it is known no closer than the width of a bucket.",
     ),
     "5.3": Offer(
         (
-            (
-                "A loop that keeps the smallest so far reads each step once and makes no second dict; "
-                "`min` with `key=` is shorter."
-            ),
-            (
-                "Little's law finds the step out of a report: `in flight` against its places; it needs a "
-                "run that has settled."
-            ),
+            "Work it out by hand as seconds over places: that shows by how much a step falls behind; somebody has to know the places.",
+            "Simulate each step with twice its places: that shows the gain itself; it takes a run for each step.",
         ),
         "bursts: a step that keeps up on average may still make people wait.",
+    ),
+    "5.4": Offer(
+        (
+            "asyncio's debug mode names slow callbacks without a monitor; it slows all of the loop down.",
+            "A sampling profiler sees the line as well as the step; it does not know which question was waiting.",
+        ),
+        "a step that blocks now and then: it has to happen while you look.",
     ),
     "6.1": Offer(
         (
