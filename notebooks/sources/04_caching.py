@@ -770,7 +770,7 @@ worst
 
 
 # %%
-async def visits(cache, seconds):
+async def visits(cache, seconds, rate):
     misses, draw = [], random.Random(1)
 
     async def compute():
@@ -779,16 +779,17 @@ async def visits(cache, seconds):
     for key in range(500):
         await cache.set(key, None)
     for _ in range(100 * seconds):
-        for key in draw.choices(range(500), k=50):
+        for key in draw.choices(range(500), k=rate // 100):
             await cache.get_or_compute(key, compute)
         await asyncio.sleep(0.01)
-    return [Counter(misses)[tenth] for tenth in range(10 * seconds)]
+    counted = Counter(misses)
+    return [counted[tenth] for tenth in range(10 * seconds)]
 
 
 # %%
-def misses_with(jitter, seconds=32):
+def misses_with(jitter, seconds=32, rate=5_000):
     cache = AsyncCache(ttl=30, maxsize=None, jitter=jitter)
-    return simulate(lambda: visits(cache, seconds)).value
+    return simulate(lambda: visits(cache, seconds, rate), patience=60).value
 
 
 spread = {f"{jitter:.0%} jitter": misses_with(jitter) for jitter in (0, 0.1, 0.5)}
@@ -808,7 +809,7 @@ plots.over_time(
 # *[Jitter](../docs/glossary.md#jitter)* shortens each value's time by a share that is drawn for it alone, up to the one given. The misses come one by one now. But values live less long on average, so there are more misses. How many more, over ten lifetimes?
 
 # %%
-totals = {jitter: sum(misses_with(jitter, seconds=300)) for jitter in (0, 0.1, 0.5)}
+totals = {j: sum(misses_with(j, seconds=300, rate=1_000)) for j in (0, 0.1, 0.5)}
 head = ["jitter", "mean lifetime", "misses in 300 s", "more"]
 rows = [
     [f"{j:.0%}", f"{30 * (1 - j / 2):g} s", f"{n:,}", f"{n / totals[0] - 1:+.0%}"]
