@@ -22,7 +22,9 @@ from course_lib.lab.exercises.card import named
 
 ROOT = Path(__file__).resolve().parents[3]
 SENTENCES = tomllib.loads(Path(__file__).with_name("sentences.toml").read_text("utf-8"))
-EXERCISE = re.compile(r'^# ### Exercise (\S+): .*\n((?:.*\n)*?)# %% tags=\["exercise"\]', re.MULTILINE)
+EXERCISE = re.compile(
+    r'^# ### Exercise (\S+): .*\n((?:.*\n)*?)# %% tags=\["exercise"\]', re.MULTILINE
+)
 SOURCES = sorted((ROOT / "notebooks" / "sources").glob("*.py"))
 LEAST_RIGHT = 8
 
