@@ -1,6 +1,7 @@
 """Writes docs/performance.md: what one run of the benchmarks found, and on which machine."""
 
 import io
+import math
 import os
 import platform
 import sys
@@ -29,8 +30,9 @@ PEERS = ("langchain-core", "aiohttp", "numpy", "aiolimiter", "prometheus-client"
 HEAD = """\
 # Performance
 
-What `make bench REPORT=1` found in one run: {date}, {machine}, Python {python}; {versions}. Another
-machine has other microseconds; what stands beside each of them in the same row was measured in turn
+What `make bench REPORT=1` found in one run: {date}, {machine}, Python {python}; {versions}. {load:.1f}
+programs wanted a core while it ran, this one included: beyond that one, costs are above what they
+are on a quiet machine, and the ratio to what stands beside them is what to look at. Another machine has other microseconds; what stands beside each of them in the same row was measured in turn
 with it. `python -m benchmarks compare ../other` measures the same lines in two trees, in turn.
 """
 LINES = """
@@ -101,12 +103,14 @@ def page(results: Sequence[Result], texts: dict[str, str]) -> str:
         results: Of the lines, in their order.
         texts: What other benchmarks printed, by name.
     """
+    load = os.getloadavg()[2] if hasattr(os, "getloadavg") else math.nan
     versions = ", ".join(f"{name} {version(name)}" for name in PEERS)
     asking = sorted(each.asking for each in results)[len(results) // 2]
     parts = [
         HEAD.format(
             date=datetime.now(UTC).date(),
             machine=machine(),
+            load=load,
             python=platform.python_version(),
             versions=versions,
         ),
