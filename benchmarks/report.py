@@ -18,8 +18,9 @@ import matplotlib as mpl
 mpl.use("agg")
 from matplotlib import pyplot as plt
 
-from benchmarks.__main__ import run
+from benchmarks.__main__ import NAMES, run
 from benchmarks.lines import Result, figure
+from benchmarks.overhead import CALLS, QUICK, ROUNDS
 
 __all__ = ["page", "written"]
 
@@ -30,7 +31,7 @@ PEERS = ("langchain-core", "aiohttp", "numpy", "aiolimiter", "prometheus-client"
 HEAD = """\
 # Performance
 
-What `make bench REPORT=1` found in one run: {date}, {machine}, Python {python}; {versions}. {load:.1f}
+What `{command}` found in one run: at most {rounds} rounds, {calls:,} calls of most lines in each; {date}, {machine}, Python {python}; {versions}. {load:.1f}
 programs wanted a core while it ran, this one included: beyond that one, costs are above what they
 are on a quiet machine, and the ratio to what stands beside them is what to look at. Another machine has other microseconds; what stands beside each of them in the same row was measured in turn
 with it. `python -m benchmarks compare ../other` measures the same lines in two trees, in turn.
@@ -108,6 +109,9 @@ def page(results: Sequence[Result], texts: dict[str, str]) -> str:
     asking = sorted(each.asking for each in results)[len(results) // 2]
     parts = [
         HEAD.format(
+            command=command(texts),
+            rounds=ROUNDS,
+            calls=CALLS,
             date=datetime.now(UTC).date(),
             machine=machine(),
             load=load,
@@ -127,6 +131,13 @@ def page(results: Sequence[Result], texts: dict[str, str]) -> str:
         if name == "growth":
             parts.append(GROWTH)
     return "".join(parts)
+
+
+def command(names: Iterable[str]) -> str:
+    """Return what writes this page again, if the others are all, or these."""
+    some = ["overhead", *names]
+    parts = ["make bench REPORT=1", *["QUICK=1"] * QUICK]
+    return " ".join(parts if len(some) == len(NAMES) else [*parts, f'BENCH="{" ".join(some)}"'])
 
 
 def machine() -> str:
