@@ -11,15 +11,19 @@ from course_lib.__main__ import main as command_line
 from course_lib.lab.exercises import EXERCISES
 from course_lib.room.grade import Limits, grade
 
-NOTEBOOK = ROOT / "notebooks" / "01_async_batch.ipynb"
-SOLVED = ROOT / "notebooks" / "solutions" / "01_async_batch.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "02_rate_limiting.ipynb"
+SOLVED = ROOT / "notebooks" / "solutions" / NOTEBOOK.name
 ROOMY = Limits(seconds=200, mebibytes=1024)
+LIMITS = {
+    "no end within": Limits(seconds=20),
+    "processes at once": Limits(seconds=200, processes=8),
+}
 
 
 def submitted(folder, source, learner="ada"):
-    """Hand in notebook 1 with this in the first exercise's cell."""
+    """Hand in notebook 2 with this in exercise 2.3's cell."""
     notebook = json.loads(NOTEBOOK.read_text("utf-8"))
-    cell = next(each for each in notebook["cells"] if each["metadata"].get("exercise"))
+    cell = next(each for each in notebook["cells"] if each["metadata"].get("exercise") == "2.3")
     cell["source"] = source
     (folder / learner).mkdir()
     (folder / learner / NOTEBOOK.name).write_text(json.dumps(notebook), "utf-8")
@@ -39,16 +43,17 @@ def test_every_solution_passes(tmp_path, solved):
 
 def test_a_table_has_a_line_for_learner_and_exercise(tmp_path, capsys):
     """With the diagnosis; it is said that other people's code runs, and how to run it apart."""
-    one = "async def fetch_all(search, queries):\n    return [await search(q) for q in queries]"
+    one = "def next_limit(limit, rejected, used):\n    return limit"
     submitted(tmp_path, one)
     submitted(tmp_path, 'raise OSError("no")', learner="=cmd()")
     table = tmp_path / "table.csv"
     assert command_line(["grade", str(tmp_path), "--csv", str(table)]) == 0
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
     by_learner = {(row["learner"], row["exercise"]): row for row in rows}
-    assert by_learner["ada", "1.1"]["diagnosis"] == "peak-in-flight"
-    assert by_learner["ada", "1.2"]["result"] == "not attempted yet"
-    assert by_learner["'=cmd()", "1.1"]["diagnosis"] == "no-fetch_all"
+    assert by_learner["ada", "2.3"]["result"] == "not yet"
+    assert by_learner["ada", "2.3"]["diagnosis"]
+    assert by_learner["ada", "2.1"]["result"] == "not attempted yet"
+    assert by_learner["'=cmd()", "2.3"]["diagnosis"] == "no-next_limit"
     said = capsys.readouterr().out
     assert "other people's code" in said
     assert "unshare -rn" in said
@@ -73,7 +78,7 @@ BAD = {
 def test_what_is_broken_or_hostile_is_one_row_with_a_reason(tmp_path, reason):
     """And the grader lives on."""
     submitted(tmp_path, BAD[reason])
-    [row] = grade(tmp_path, Limits(seconds=20) if reason == "no end within" else ROOMY)
+    [row] = grade(tmp_path, LIMITS.get(reason, ROOMY))
     assert (row.exercise, row.result) == ("", "not graded")
     # Where it sees no process but its own, its parent cannot be killed, and it ends itself.
     wanted = (reason, "ended by SIGKILL") if reason == "killed its parent" else (reason,)

@@ -190,5 +190,5 @@ def test_each_question_that_helps_belongs_to_a_diagnosis():
     """Of an exercise that there is."""
     known, asked = sentences(), questions()
     assert set(asked) - {"*"} <= set(known)
-    assert asked["1.1"]["peak-in-flight"].startswith("When does the second call start")
+    assert asked["1.3"]["makespan"].startswith("At which moment may the next call begin")
     assert all(question.endswith("?") for names in asked.values() for question in names.values())
