@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["Budget", "Pace"]
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+__all__ = ["Budget", "Pace", "until"]
 
 _SHARE: Final = 0.125  # of a new observation in the mean, and twice that in the deviation
 _DEVIATIONS: Final = 2.0
@@ -100,3 +104,8 @@ class Budget:
         if self.end is None:
             return None
         return self.end - (self._pace.expected(stage) or self.left() / 2)
+
+
+def until(when: float | None) -> AbstractAsyncContextManager[Any]:
+    """Return `asyncio.timeout_at`, or nothing at the cost of nothing where there is no end."""
+    return nullcontext() if when is None else asyncio.timeout_at(when)

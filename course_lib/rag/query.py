@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from course_lib.errors import TimedOut
 from course_lib.rag.answer import Failure, RagAnswer, Source
+from course_lib.rag.budget import until
 from course_lib.rag.chat import Reply
 from course_lib.rag.prompt import IGNORANCE, build_prompt
+from course_lib.rag.same import LATELY, Same
 from course_lib.rag.trace import StageFailed, Trace
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ class Query:
     async def answer(self) -> RagAnswer:
         """Return the answer, whole."""
         try:
-            async with asyncio.timeout_at(self._budget.end):
+            async with until(self._budget.end):
                 prompt = await self._prompt()
                 self._reply = await self._written(prompt) if prompt else Reply(IGNORANCE)
         except (StageFailed, TimeoutError) as error:
@@ -90,7 +93,7 @@ class Query:
         """Yield the answer's text as it is written, and at the end the whole answer."""
         error: Failure | None = None
         try:
-            async with asyncio.timeout_at(self._budget.end):
+            async with until(self._budget.end):
                 prompt = await self._prompt()
             async with aclosing(self._pieces(prompt)) as pieces:
                 async for piece in pieces:
@@ -121,7 +124,7 @@ class Query:
         retrieval, enough = self._parts.retrieval, self._budget.suffices("rerank", "generate")
         if enough or await retrieval.ranking_is_kept(question, found, top_n):
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._budget.latest("generate")):
+                async with until(self._budget.latest("generate")):
                     with self._trace.within("rerank"):
                         ranked = await retrieval.ranked(question, found, top_n, self._trace)
                     self._observe("rerank")
@@ -134,24 +137,23 @@ class Query:
     async def _fitting(self, ranked: Sequence[Document]) -> Prompt:
         """Return the prompt that there is time for."""
         settings, enough = self._parts.settings, self._budget.suffices
-        prompt = self._built(ranked[: settings.passages])
+        prompt = self._built(ranked, settings.passages)
         if enough("generate") or await self._parts.writer.is_kept(prompt.text, self._most):
             return prompt
         if len(prompt.documents) > FEW_PASSAGES:
             self._trace.degraded.append("passages")
-            prompt = self._built(ranked[:FEW_PASSAGES])
+            prompt = self._built(ranked, FEW_PASSAGES)
         if not enough("generate", share=_BARELY):
             self._trace.degraded.append("length")
             self._most = max(1, self._most // SHORTENED)
         return prompt
 
-    def _built(self, documents: Sequence[Document]) -> Prompt:
+    def _built(self, documents: Sequence[Document], few: int) -> Prompt:
         most = self._parts.settings.prompt_tokens
         try:
-            prompt = build_prompt(self._question, documents, most_tokens=most)
+            prompt, self._sources = _prompt_of(self._question, Same(documents), few, most)
         except ValueError as error:
             raise StageFailed("generate", error) from error
-        self._sources = tuple(map(_source, prompt.documents))
         return prompt
 
     # --- writing the answer --------------------------------------------------------------------
@@ -217,6 +219,14 @@ class Query:
             output_tokens=self._reply.output_tokens,
             error=error,
         )
+
+
+@lru_cache(maxsize=LATELY)
+def _prompt_of(
+    question: str, documents: Same[Document], few: int, most: int
+) -> tuple[Prompt, tuple[Source, ...]]:
+    prompt = build_prompt(question, documents.sequence[:few], most_tokens=most)
+    return prompt, tuple(map(_source, prompt.documents))
 
 
 def _source(document: Document) -> Source:

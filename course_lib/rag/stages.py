@@ -8,9 +8,9 @@ chat model write the answer (generate).
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
@@ -22,6 +22,7 @@ from course_lib.batching import MicroBatcher
 from course_lib.caching import stable_key
 from course_lib.errors import BadRequest, TimedOut, Unavailable
 from course_lib.rag.chat import Reply
+from course_lib.rag.same import LATELY, Same
 from course_lib.rag.trace import StageFailed, Trace
 from course_lib.rate_limiting import limited
 from course_lib.retry import within
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
         Callable,
         Collection,
         Hashable,
-        Iterator,
         Mapping,
         Sequence,
     )
+    from types import TracebackType
 
     from langchain_core.runnables import RunnableConfig
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from course_lib.rag.matrix import MatrixVectorStore
     from course_lib.rag.settings import RagSettings
     from course_lib.rate_limiting import Gate
+
+    _Parts = Callable[[], tuple[Hashable, ...]]
 
 __all__ = ["AnswerWriter", "Kept", "Retrieval", "SearchClient", "Stage"]
 
@@ -169,7 +172,7 @@ class _Attempt(Runnable[_Job, Any]):
         config: RunnableConfig | None = None,  # noqa: ARG002 - the pipeline's run is what is traced
         **_: Any,
     ) -> Any:
-        with self._counted(input):
+        with _Counted(self._monitor, self.name, input):
             return await within(self._timeout, input.function(*input.arguments), self.name)
 
     async def astream(
@@ -180,7 +183,7 @@ class _Attempt(Runnable[_Job, Any]):
     ) -> AsyncIterator[Any]:
         clock, most = asyncio.get_running_loop().time, max(_LONGEST, self._timeout)
         end = clock() + most
-        with self._counted(input):
+        with _Counted(self._monitor, self.name, input):
             async with aclosing(input.function(*input.arguments)) as pieces:
                 while True:
                     if clock() > end:
@@ -193,20 +196,33 @@ class _Attempt(Runnable[_Job, Any]):
     def invoke(self, input: _Job, config: RunnableConfig | None = None, **_: Any) -> Any:  # noqa: A002, ARG002 - LangChain's
         raise TypeError(f"{self.name} has no sync implementation: await it")
 
-    @contextmanager
-    def _counted(self, job: _Job) -> Iterator[None]:
-        clock = asyncio.get_running_loop().time
-        start, monitor = clock(), self._monitor
-        measured = (
-            nullcontext() if monitor is None else monitor.measure(self.name, planned=job.planned)
-        )
-        try:
-            with measured:
-                yield
-        finally:
-            job.trace.called(self.name, clock() - start)
-            if monitor is not None:
-                job.planned = monitor.now()
+
+class _Counted:
+    """An attempt, as its query's trace and the monitor see it."""
+
+    __slots__ = ("_job", "_measured", "_monitor", "_name", "_start")
+
+    def __init__(self, monitor: PerformanceMonitor | None, name: str, job: _Job) -> None:
+        self._monitor = monitor
+        self._name = name
+        self._job = job
+
+    def __enter__(self) -> None:
+        self._start = self._job.trace.clock()
+        if self._monitor is not None:
+            self._measured = self._monitor.measure(self._name, planned=self._job.planned)
+            self._measured.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._monitor is not None:
+            self._measured.__exit__(kind, error, traceback)
+            self._job.planned = self._monitor.now()
+        self._job.trace.called(self._name, self._job.trace.clock() - self._start)
 
 
 class Kept:
@@ -224,34 +240,35 @@ class Kept:
         self._scope = scope
         self._key = lru_cache(maxsize=_TEXTS)(self._new_key)  # the same questions come again
 
-    async def fetch(
-        self, stage: str, parts: tuple[Hashable, ...], compute: Callable[[], Awaitable[Result]]
-    ) -> Result:
+    def fetch(
+        self, stage: str, parts: _Parts, compute: Callable[[], Awaitable[Result]]
+    ) -> Awaitable[Result]:
         """Return a stage's result: the one kept, the one on its way, or a new one.
 
         Args:
             stage: The stage.
-            parts: All that the result depends on, besides provider and corpus.
+            parts: Returns all that the result depends on, besides provider and corpus; to work it
+                out costs something, so it is asked for only where the stage's results are kept.
             compute: Fetches it. It goes on when this caller is cancelled and others wait.
         """
         if stage not in self._stages:
-            return await compute()
-        return cast("Result", await self._cache.get_or_compute(self._key(stage, parts), compute))
+            return compute()
+        return self._cache.get_or_compute(self._key(stage, parts()), compute)
 
-    async def look(self, stage: str, parts: tuple[Hashable, ...]) -> Any:
+    async def look(self, stage: str, parts: _Parts) -> Any:
         """Return a stage's result if it is kept, and `_ABSENT` otherwise."""
         if stage not in self._stages:
             return _ABSENT
-        return await self._cache.get(self._key(stage, parts), _ABSENT)
+        return await self._cache.get(self._key(stage, parts()), _ABSENT)
 
-    async def has(self, stage: str, parts: tuple[Hashable, ...]) -> bool:
+    async def has(self, stage: str, parts: _Parts) -> bool:
         """Return whether a stage's result is kept."""
         return await self.look(stage, parts) is not _ABSENT
 
-    async def keep(self, stage: str, parts: tuple[Hashable, ...], result: Any) -> None:
+    async def keep(self, stage: str, parts: _Parts, result: Any) -> None:
         """Keep a result that came another way, such as piece by piece."""
         if stage in self._stages:
-            await self._cache.set(self._key(stage, parts), result)
+            await self._cache.set(self._key(stage, parts()), result)
 
     def _new_key(self, stage: str, parts: tuple[Hashable, ...]) -> str:
         return stable_key(self._scope, *parts, namespace=f"rag/{stage}")
@@ -333,13 +350,16 @@ class Retrieval:
 
     async def candidates(self, question: str, k: int, trace: Trace) -> tuple[Document, ...]:
         """Return the `k` passages that fit a question best, best first."""
-        store = self._store
-        way = None if store is None else (self._settings.embedding_model, *store.version)
+
+        def parts() -> tuple[Hashable, ...]:
+            store = self._store
+            way = None if store is None else (self._settings.embedding_model, *store.version)
+            return question, k, way
 
         async def find() -> tuple[Document, ...]:
             return tuple(await self._found(question, k, trace))
 
-        return await self._kept.fetch("retrieve", (question, k, way), find)
+        return await self._kept.fetch("retrieve", parts, find)
 
     async def ranked(
         self, question: str, documents: Sequence[Document], top_n: int, trace: Trace
@@ -353,13 +373,14 @@ class Retrieval:
                 )
             )
 
-        return await self._kept.fetch("rerank", _ranking(question, documents, top_n), rank)
+        parts = partial(_ranking, question, documents, top_n)
+        return await self._kept.fetch("rerank", parts, rank)
 
     async def ranking_is_kept(
         self, question: str, documents: Sequence[Document], top_n: int
     ) -> bool:
         """Return whether `ranked` would make no call."""
-        return await self._kept.has("rerank", _ranking(question, documents, top_n))
+        return await self._kept.has("rerank", partial(_ranking, question, documents, top_n))
 
     async def _found(self, question: str, k: int, trace: Trace) -> list[Document]:
         store = self._store
@@ -412,7 +433,7 @@ class AnswerWriter:
             text, put_in, put_out = await call
             return text, put_in, put_out  # a plain tuple, which any store can hold
 
-        return Reply(*await self._kept.fetch("generate", self._parts(prompt, most), ask))
+        return Reply(*await self._kept.fetch("generate", partial(self._parts, prompt, most), ask))
 
     async def pieces(
         self, prompt: str, most: int, trace: Trace, config: RunnableConfig | None
@@ -424,7 +445,7 @@ class AnswerWriter:
         Raises:
             Unavailable: It comes to none: it is far longer than what was asked for.
         """
-        parts = self._parts(prompt, most)
+        parts = partial(self._parts, prompt, most)
         kept = await self._kept.look("generate", parts)
         if kept is not _ABSENT:
             yield Reply(*kept)
@@ -443,7 +464,7 @@ class AnswerWriter:
 
     async def is_kept(self, prompt: str, most: int) -> bool:
         """Return whether `reply` would make no call."""
-        return await self._kept.has("generate", self._parts(prompt, most))
+        return await self._kept.has("generate", partial(self._parts, prompt, most))
 
     def _parts(self, prompt: str, most: int) -> tuple[Hashable, ...]:
         return self._model, most, _digest(prompt)
@@ -458,9 +479,15 @@ def _scored(document: Document, score: float) -> Document:
 
 
 def _ranking(question: str, documents: Sequence[Document], top_n: int) -> tuple[Hashable, ...]:
-    """Return all that a ranking depends on: the texts by their digest, since keys are to be short."""
-    ids_and_texts = ((str(each.id), _digest(each.page_content)) for each in documents)
-    return question, top_n, _digest("\0".join(chain.from_iterable(ids_and_texts)))
+    """Return all that a ranking depends on."""
+    return question, top_n, _digest_of_all(Same(documents))
+
+
+@lru_cache(maxsize=LATELY)
+def _digest_of_all(documents: Same[Document]) -> str:
+    """Return what stands for passages in a key: the texts by their digest, since keys are short."""
+    ids_and_texts = ((str(each.id), _digest(each.page_content)) for each in documents.sequence)
+    return _digest("\0".join(chain.from_iterable(ids_and_texts)))
 
 
 @lru_cache(maxsize=_TEXTS)

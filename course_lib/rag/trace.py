@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from course_lib.rag.answer import StageTiming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
 __all__ = ["StageFailed", "Trace"]
 
@@ -33,46 +32,41 @@ class Trace:
 
     Attributes:
         stage: The stage that it is in, or was broken off in; "" between them.
+        clock: The loop's time.
         started: When it began.
         degraded: What has been left out.
         calls: Calls made for it, by stage.
         service: Seconds that they took, by stage.
     """
 
-    __slots__ = ("_done", "_elapsed", "calls", "degraded", "service", "stage", "started")
+    __slots__ = ("_done", "_elapsed", "calls", "clock", "degraded", "service", "stage", "started")
 
     def __init__(self) -> None:
         self.stage = ""
-        self.started = asyncio.get_running_loop().time()
+        self.clock = asyncio.get_running_loop().time
+        self.started = self.clock()
         self.degraded: list[str] = []
         self.calls: dict[str, int] = {}
         self.service: dict[str, float] = {}
         self._elapsed: dict[str, float] = {}
         self._done: set[str] = set()
 
-    @contextmanager
-    def within(self, stage: str) -> Iterator[None]:
+    def within(self, stage: str) -> _Within:
         """Count the time of a block to a stage, and not to the one round it.
 
         Raises:
             StageFailed: In place of an error of the block, unless it is one already.
         """
-        clock = asyncio.get_running_loop().time
-        outer, start = self.stage, clock()
-        self.stage = stage
-        try:
-            yield
-        except StageFailed:
-            raise
-        except Exception as error:
-            raise StageFailed(stage, error) from error
-        finally:
-            seconds = clock() - start
-            self._elapsed[stage] = self._elapsed.get(stage, 0.0) + seconds
-            if outer:
-                self._elapsed[outer] = self._elapsed.get(outer, 0.0) - seconds
-        self._done.add(stage)
-        self.stage = outer
+        return _Within(self, stage)
+
+    def ended(self, stage: str, outer: str, seconds: float, *, done: bool) -> None:
+        """Take down that a block of a stage has ended; if it was broken off, it stays the stage."""
+        self._elapsed[stage] = self._elapsed.get(stage, 0.0) + seconds
+        if outer:
+            self._elapsed[outer] = self._elapsed.get(outer, 0.0) - seconds
+        if done:
+            self._done.add(stage)
+            self.stage = outer
 
     def called(self, stage: str, seconds: float, attempts: int = 1) -> None:
         """Take down a call that was made for it."""
@@ -86,24 +80,49 @@ class Trace:
     @property
     def seconds(self) -> float:
         """Seconds since it began."""
-        return asyncio.get_running_loop().time() - self.started
+        return self.clock() - self.started
 
     @property
     def timings(self) -> tuple[StageTiming, ...]:
         """The stages that it has been in."""
-        return tuple(map(self._timing, self._elapsed))
+        return tuple([self._timing(*each) for each in self._elapsed.items()])
 
     @property
     def from_cache(self) -> tuple[str, ...]:
         """The stages that it came through without a call."""
-        return tuple(each for each in self._elapsed if each in self._done - self.calls.keys())
+        spared = self._done - self.calls.keys()
+        return tuple([each for each in self._elapsed if each in spared])
 
     @property
     def retries(self) -> int:
         """Calls made again."""
         return sum(calls - 1 for calls in self.calls.values())
 
-    def _timing(self, stage: str) -> StageTiming:
-        elapsed = self._elapsed[stage]
+    def _timing(self, stage: str, elapsed: float) -> StageTiming:
         service = min(elapsed, self.service.get(stage, 0.0))
         return StageTiming(stage, elapsed - service, service)
+
+
+class _Within:
+    """A block of a stage; a generator would cost each stage of each query twice as much."""
+
+    __slots__ = ("_outer", "_stage", "_start", "_trace")
+
+    def __init__(self, trace: Trace, stage: str) -> None:
+        self._trace = trace
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._outer, self._trace.stage = self._trace.stage, self._stage
+        self._start = self._trace.clock()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        seconds = self._trace.clock() - self._start
+        self._trace.ended(self._stage, self._outer, seconds, done=error is None)
+        if isinstance(error, Exception) and not isinstance(error, StageFailed):
+            raise StageFailed(self._stage, error) from error

@@ -294,8 +294,9 @@ class Gate:
                 self._learn_success(slot, now, in_use=in_use)
             elif limit is not None and self._is_news(error):
                 self._learn_rejection(slot, limit.retry_after, now)
-            self._nominate(queue, now)
-            self._settle(now)
+            if self._waiting:
+                self._nominate(queue, now)
+                self._settle(now)
 
     def _place(self, priority: float, now: float) -> tuple[float, int]:
         """Sort by arrival, each step of priority as if `ageing` seconds earlier.
