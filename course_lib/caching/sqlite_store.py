@@ -197,9 +197,9 @@ class SqliteStore(BaseStore[str, bytes]):
         self._unchecked = 0
         # The index says which may have expired, the entry itself whether it has.
         connection.execute(
-            "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires <= ?1) "
-            "AND +expires <= ?1",
-            (self._wall_clock(),),
+            "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires <= :now) "
+            "AND +expires <= :now",
+            {"now": self._wall_clock()},
         )
         if self.maxsize is not None:
             connection.execute(
