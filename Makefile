@@ -17,7 +17,8 @@ help:
 	@echo "make check   the daily part: lint, types, unit tests; PART=caching for one package"
 	@echo "make nightly run what takes long: many examples of every property"
 	@echo "make contracts  other people's suites with oldest, locked and newest versions"
-	@echo "               (PYTHONS=\"3.11 3.13\": with these; REPORT=1: write docs/contracts.md, too)"
+	@echo "               (PYTHONS=\"3.11 3.13\" and VERSIONS=oldest: with these; UNIT=1: all unit tests;"
+	@echo "               REPORT=1: write docs/contracts.md, too)"
 	@echo "make build   build the notebooks from notebooks/sources"
 	@echo "make bench   compare this package with its peers; REPORT=1 writes docs/performance.md, QUICK=1 is a look"
 	@echo "make site    build the website into build/site; SITE_ARGS=--serve: and show it"
@@ -40,7 +41,8 @@ nightly: setup
 	@$(PYTHON_IN_VENV) tools/checks.py nightly
 
 contracts: setup
-	@$(PYTHON_IN_VENV) tools/contracts.py $(if $(PYTHONS),--pythons "$(PYTHONS)") $(if $(REPORT),--report)
+	@$(PYTHON_IN_VENV) tools/contracts.py $(if $(PYTHONS),--pythons "$(PYTHONS)") \
+	  $(if $(VERSIONS),--versions "$(VERSIONS)") $(if $(UNIT),--unit) $(if $(REPORT),--report)
 
 build: setup
 	@$(PYTHON_IN_VENV) tools/build_notebooks.py

@@ -148,13 +148,13 @@ def service_error_of(
     """
     if isinstance(error, ServiceError):
         return error
-    response = getattr(error, "response", None)
+    response = _carried(error, "response")
     status = _status(error, response)
     if status is None:
         return _unanswered(error, call, secrets)
-    headers = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
-    body = getattr(error, "body", None) or _content(response)
-    return error_of_answer(call, status, headers, body, secrets)
+    headers = _carried(response, "headers") or _carried(error, "headers")
+    body = _carried(error, "body") or _content(response)
+    return error_of_answer(call, status, _mapping(headers), body, secrets)
 
 
 def rate_limit_of(error: BaseException) -> RateLimited | None:
@@ -175,11 +175,28 @@ def _details(body: Any) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _carried(carrier: Any, name: str) -> Any:
+    """Return an attribute of anybody's error: None where there is none, or where reading it fails."""
+    try:
+        return getattr(carrier, name, None)
+    except Exception:  # noqa: BLE001 - a property of somebody else's
+        return None
+
+
+def _mapping(headers: Any) -> Mapping[str, str]:
+    """Return headers, none if they are something else: raw ones are pairs, an old mock has any."""
+    try:
+        return dict(headers or {})
+    except (TypeError, ValueError):
+        return {}
+
+
 def _status(error: BaseException, response: Any) -> int | None:
     carried = (
-        getattr(error, "status_code", None),
-        getattr(response, "status_code", None),
-        getattr(error, "status", None),
+        _carried(error, "status_code"),
+        _carried(response, "status_code"),
+        _carried(error, "status"),
+        _carried(response, "status"),
     )
     for status in carried:
         if isinstance(status, int) and HTTPStatus.MULTIPLE_CHOICES <= status < 600:  # noqa: PLR2004
@@ -189,10 +206,7 @@ def _status(error: BaseException, response: Any) -> int | None:
 
 def _content(response: Any) -> bytes:
     """Return an answer's body, as far as it is there."""
-    try:
-        content = response.content
-    except Exception:  # noqa: BLE001 - a stream that nobody has read, or no response at all
-        return b""
+    content = _carried(response, "content")  # which fails for a stream that nobody has read
     return content if isinstance(content, bytes) else b""
 
 
@@ -220,11 +234,19 @@ def _unanswered(error: BaseException, call: str, secrets: Collection[str]) -> Se
     for kind in type(error).__mro__:
         known = _NO_ANSWER.get((kind.__module__.partition(".")[0], kind.__name__))
         if known is not None:
-            if _details(getattr(error, "body", None)).get("code") == _EMPTY_ACCOUNT:
+            if _details(_carried(error, "body")).get("code") == _EMPTY_ACCOUNT:
                 known = BadRequest
-            reason = excerpt(str(error), secrets) or type(error).__name__
+            reason = excerpt(_said(error), secrets) or type(error).__name__
             return known(f"{call} gave no answer: {reason}")
     return None
+
+
+def _said(error: BaseException) -> str:
+    """Return an error's own words: none where it cannot tell them."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - anybody's `__str__`
+        return ""
 
 
 def _seconds_until(date: Any) -> float:

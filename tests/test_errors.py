@@ -205,6 +205,24 @@ def test_what_is_missing_or_broken_hides_no_status():
         assert rate_limit_of(Odd(response=response)).retry_after == 0
 
 
+class Broken(Exception):  # noqa: N818 - no error of a client
+    """An error of which nothing can be read: each attribute fails, and its words do."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+    def __str__(self):
+        raise RuntimeError
+
+
+def test_an_error_that_cannot_be_read_is_not_understood_and_raises_nothing():
+    """Whatever reads it goes on: a retry, a gate, a monitor."""
+    assert service_error_of(Broken()) is None
+    dumb = type("APIError", (Broken,), {"__module__": "openai"})()
+    assert str(service_error_of(dumb)) == "the provider gave no answer: APIError"
+    assert rate_limit_of(Odd(status_code=429, headers=7)).retry_after == 0
+
+
 VALUES = st.one_of(
     st.text(max_size=12),
     st.floats().map(str),

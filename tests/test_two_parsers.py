@@ -22,6 +22,15 @@ TEXTS = {
     ),
     "deeper headings and braces": "# T\n\n## A {b} {#a}\n\nx\n\n{#no-id} y\n\n#no heading\n",
     "letters of many scripts": "# Größe\n\n## Что {#a}\n\n東京 \u2019s größte\n",
+    "headings in a block of code": (
+        "```\n# No topic\n```\n# T\n\n## A {#a}\n\n```sh\n# no\n## B {#b}\n\n~~~\n## C {#c}\n\n```\n\n"
+        "~~~~\n```\n~~~\n## D {#d}\n~~~~\n\n## E {#e}\n\ny\n"
+    ),
+    "a block of code without an end": "# T\n\n## A {#a}\n\n````\n```\n## B {#b}\n\nx\n",
+    "code in a line": "# T\n\n## A {#a}\n\n```x``` is no block\n\n## B {#b}\n\ny\n",
+    "blanks before a heading and marks behind it": (
+        "# T #\n\n  ## A {#a} ##\n\nx\n\n    ## B {#b}\n\n## About C# {#c}\n\nz\n\n   ## D## {#d}\n\ny\n"
+    ),
     "line ends of other systems": "# T\r\n\r\n## A {#a}\r\n\r\none\r\ntwo\r\n\r\n## B {#b}\r\n\r\nx\r\n",
 }
 QUESTIONS = """

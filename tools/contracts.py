@@ -2,12 +2,15 @@
 
     python tools/contracts.py                              with the Python that runs this
     python tools/contracts.py --pythons "3.11 3.12 3.13"   with each of these that is here
+    python tools/contracts.py --versions oldest            with this set of versions alone
     python tools/contracts.py --report                     and write docs/contracts.md
-    python tools/contracts.py tests/rag                    with other tests than tests/contracts
+    python tools/contracts.py --unit                       all unit tests in place of tests/contracts
+    python tools/contracts.py -- tests/rag -x              what pytest is to be told in their place
 
-The oldest are the lowest versions that pyproject.toml allows; where another package asks for a newer
-one, the bound is not true, and that is a failure, too. Each environment is made anew, below
-.venv/contracts, by uv if it is there. pip cannot choose the oldest: then that column is not run.
+The oldest are the lowest versions that pyproject.toml allows and that need no compiler; where another
+package asks for a newer one, the bound is not true, and that is a failure, too. Each environment is
+made anew outside the repository, by uv if it is there, and removed after its run. pip cannot choose
+the oldest: then that column is not run. What takes too long is ended, and has failed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from checks import environment
+from checks import BY_FILE, environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -38,10 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-HOME = ROOT / ".venv/contracts"
 REPORT = ROOT / "docs/contracts.md"
 LOCK = "requirements.lock"
 SUITES = ("tests/contracts",)
+UNIT = ("tests", "--ignore=tests/e2e", "-m", "not nightly")
+# Seconds for one command: some two hundred packages over a slow line, and all unit tests on two cores.
+LONGEST_INSTALLATION, LONGEST_RUN = 1200, 3600
 SETS = ("oldest", "locked", "newest")
 # What the suites are about; the rest of some two hundred packages is in the lock.
 SHOWN = (
@@ -56,7 +62,7 @@ SHOWN = (
     "faiss-cpu",
     "redis",
 )
-OPTIONS = ("-q", "--no-header", "-p", "no:cacheprovider", "-m", "nightly or not nightly")
+OPTIONS = (*BY_FILE, "-q", "--no-header", "-p", "no:cacheprovider", "-m", "nightly or not nightly")
 NO_OLDEST = (
     "pip cannot choose the oldest versions: install uv (`pip install uv`) and run this again"
 )
@@ -131,22 +137,41 @@ def _version_of(python: str | Path) -> str:
         return ""
 
 
-def prepared(base: str, column: Column, uv: str | None) -> str:
+def prepared(base: str, column: Column, uv: str | None, home: Path) -> str:
     """Return the Python of an environment with a column's versions and the package in it.
+
+    Args:
+        base: The Python to make it with.
+        column: Which versions.
+        uv: Path of uv, None if it is not here.
+        home: Folder for the environment; it is not there yet.
 
     Raises:
         NotRun: It cannot be made.
     """
-    if column.versions == "locked" and base == sys.executable:
-        return base  # `make` has just seen to it
-    home = HOME / f"{column.versions}-{column.python}"
     python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    shutil.rmtree(home, ignore_errors=True)
     for step in (_making(base, home, uv), *_installing(python, column.versions, uv)):
-        done = subprocess.run(step, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = _ended(step, LONGEST_INSTALLATION)
         if done.returncode:
-            raise NotRun(f"it could not be installed: {done.stderr.strip()[-500:]}")
+            raise NotRun(f"it could not be installed: {(done.stderr or '').strip()[-500:]}")
     return python
+
+
+def _ended(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository; one that takes longer is killed, and says so as its error."""
+    try:
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        said = f"ended after {seconds:.0f} s"
+        return subprocess.CompletedProcess(command, -1, said, said)
 
 
 def _making(base: str, home: Path, uv: str | None) -> list[str]:
@@ -161,7 +186,7 @@ def _installing(python: str, versions: str, uv: str | None) -> Iterator[list[str
     if versions == "locked":
         yield [*pip, "--require-hashes", "-r", LOCK]
     elif uv:
-        lowest = ["--resolution", "lowest-direct"] if versions == "oldest" else []
+        lowest = ["--resolution", "lowest-direct", "--no-build"] if versions == "oldest" else []
         yield [*pip, *lowest, "--all-extras", "-r", "pyproject.toml"]
     else:
         yield [*pip, *(each for lines in _requirements().values() for each in lines)]
@@ -194,23 +219,15 @@ def untrue(lines: Iterable[str], installed: dict[str, str]) -> list[str]:
     return list(found.values())
 
 
-def run(python: str, column: Column, tests: Sequence[str]) -> None:
-    """Run the tests with one environment, and fill its column."""
+def run(python: str, column: Column, tests: Sequence[str], folder: Path) -> None:
+    """Run the tests with one environment, and fill its column; pytest's report is left in the folder."""
     listed = subprocess.run([python, "-c", LIST], capture_output=True, text=True, check=True)
     column.packages = {
         canonicalize_name(name): version for name, version in json.loads(listed.stdout).items()
     }
-    HOME.mkdir(parents=True, exist_ok=True)
-    report = HOME / f"{column.versions}-{column.python}.xml"
-    report.unlink(missing_ok=True)
-    done = subprocess.run(
-        [python, "-m", "pytest", *OPTIONS, f"--junit-xml={report}", *tests],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    report = folder / "report.xml"
+    command = [python, "-m", "pytest", *OPTIONS, f"--junit-xml={report}", *tests]
+    done = _ended(command, LONGEST_RUN)
     if not report.exists():
         column.troubles.append(f"pytest ended with {done.returncode}: {done.stdout[-500:]}")
         return
@@ -224,8 +241,7 @@ def read(report: Path, column: Column) -> None:
     """Count what pytest reported, suite by suite."""
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - written a moment ago by pytest
         place = case.get("classname") or case.get("name") or ""
-        modules = [part for part in place.split(".") if part.startswith("test_")]
-        suite = (modules or [place])[-1].removeprefix("test_").replace("_", " ")
+        suite = _suite(place)
         bad = next((each for each in case if each.tag in {"failure", "error"}), None)
         outcome = "skipped" if case.find("skipped") is not None else "passed"
         column.counts.setdefault(suite, Counter())["failed" if bad is not None else outcome] += 1
@@ -234,15 +250,30 @@ def read(report: Path, column: Column) -> None:
             column.troubles.append(f"{place}::{case.get('name')}: {said[0][:200]}")
 
 
-def columns(pythons: Sequence[str], tests: Sequence[str]) -> list[Column]:
+def _suite(place: str) -> str:
+    """Return the name of a suite: a module of tests/contracts, or another folder of tests."""
+    parts = place.split(".")
+    modules = [part for part in parts if part.startswith("test_")]
+    match parts:
+        case ["tests", folder, *_] if folder not in ("contracts", *modules):
+            return folder
+    return (modules or [place])[-1].removeprefix("test_").replace("_", " ")
+
+
+def columns(
+    pythons: Sequence[str], tests: Sequence[str], sets: Sequence[str] = SETS
+) -> list[Column]:
     """Fill the columns, one after another."""
     uv, filled = shutil.which("uv"), []
     for version in pythons:
-        for versions in SETS:
+        for versions in sets:
             column = Column(version, versions)
             print(f"{column.name}: ", end="", flush=True)
             try:
-                run(prepared(interpreter(version), column, uv), column, tests)
+                with tempfile.TemporaryDirectory(prefix="contracts-") as folder:
+                    home = Path(folder) / "environment"
+                    python = prepared(interpreter(version), column, uv, home)
+                    run(python, column, tests, Path(folder))
             except NotRun as error:
                 column.lacking = str(error)
             total = sum(column.counts.values(), Counter[str]())
@@ -283,10 +314,13 @@ def main(arguments: list[str] | None = None) -> int:
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tests", nargs="*", default=SUITES, help="by default tests/contracts")
+    parser.add_argument("--unit", action="store_true", help="all unit tests in their place")
+    parser.add_argument("--versions", default=" ".join(SETS), help="which of these sets")
     parser.add_argument("--pythons", default=own, help='such as "3.11 3.12 3.13"')
     parser.add_argument("--report", action="store_true", help="write docs/contracts.md, too")
     asked = parser.parse_args(arguments)
-    filled = columns(asked.pythons.replace(",", " ").split(), asked.tests)
+    tests = UNIT if asked.unit else asked.tests
+    filled = columns(asked.pythons.split(), tests, asked.versions.split())
     for table in tables(filled):
         print(f"\n{text_table(table)}")
     for column in filled:

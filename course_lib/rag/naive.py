@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from course_lib.async_batch import SyncServiceClient
+from course_lib.errors import credentials_of, without_credentials
 from course_lib.rag.answer import RagAnswer, Source, StageTiming
 from course_lib.rag.prompt import IGNORANCE, build_prompt
 from course_lib.rag.settings import RagSettings, without_version
@@ -26,7 +28,8 @@ def naive_rag(
     answered before is lost. It blocks its thread.
 
     Args:
-        url: Address of the provider.
+        url: Address of the provider. A user and a password in it are sent with each call, and
+            shown nowhere.
         questions: What to ask.
         settings: How many passages, and how long prompt and answer may be.
 
@@ -79,10 +82,19 @@ def _rerank(url: str, question: str, documents: Any, settings: RagSettings) -> A
 
 def _generate(url: str, prompt: str, settings: RagSettings) -> Any:
     from langchain_openai import ChatOpenAI  # noqa: PLC0415 - some seconds
+    from openai import DefaultHttpxClient  # noqa: PLC0415 - with the above
     from pydantic import SecretStr  # noqa: PLC0415 - beside its use
 
-    model = ChatOpenAI(base_url=f"{url}/v1", api_key=SecretStr("none"), model=settings.model)
-    return model.invoke(prompt, max_tokens=settings.answer_tokens)
+    # User and password go this way, since the model shows its address to callbacks.
+    credentials = credentials_of(url)
+    with DefaultHttpxClient(auth=credentials) if credentials else nullcontext() as http:
+        model = ChatOpenAI(
+            base_url=f"{without_credentials(url)}/v1",
+            api_key=SecretStr("none"),
+            model=settings.model,
+            http_client=http,
+        )
+        return model.invoke(prompt, max_tokens=settings.answer_tokens)
 
 
 def _timed(timings: list[StageTiming], stage: str, call: Callable[[], Any]) -> Any:

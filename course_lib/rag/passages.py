@@ -24,9 +24,10 @@ __all__ = [
 MAX_CHARS: Final = 1200
 """Characters of a passage: some 250 tokens. Small embedding models pass over what is beyond 256."""
 
-_HEADING: Final = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*")
+_HEADING: Final = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 _ANCHOR: Final = re.compile(r"(.*?)\s*\{#([^\s{}]+)\}")
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+# What stands behind backticks that open a block has none: else it is code in a line.
+_FENCE: Final = re.compile(r" {0,3}(`{3,}+(?!.*`)|~{3,}+)")
 _ENDS: Final = ("\n", ". ", " ")  # where a long paragraph is cut, the first choice first
 _FEW_WORDS: Final = 6
 

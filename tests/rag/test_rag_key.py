@@ -1,15 +1,19 @@
 """Another provider with this wire format, and its key, which is shown nowhere."""
 
 import asyncio
+import json
 import logging
 import pickle
 import traceback
 
+import langchain_openai
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from fake_server import FakeServer
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.documents import Document
+from langchain_core.load import dumps
 from langchain_core.runnables import RunnableLambda
 from langchain_core.stores import InMemoryByteStore
 from pydantic import SecretStr
@@ -18,7 +22,7 @@ from rag.vectors_support import WordEmbedding
 from course_lib.caching import AsyncCache
 from course_lib.errors import BadRequest, ServiceError
 from course_lib.monitoring import PerformanceMonitor
-from course_lib.rag import MatrixVectorStore, RagPipeline, RagSettings
+from course_lib.rag import MatrixVectorStore, RagPipeline, RagSettings, naive_rag
 from course_lib.rag.settings import endpoint_from_environment
 
 KEY = "sk-never-to-be-seen-0123456789"
@@ -311,3 +315,35 @@ def test_a_shared_cache_needs_to_know_which_passages_these_are():
     with pytest.raises(ValueError, match="corpus="):
         RagPipeline("http://h", store=store(), cache=AsyncCache(ttl=1, maxsize=1))
     assert RagPipeline("http://h", key=SecretStr(KEY), settings=RagSettings(passages=1))
+
+
+def test_the_naive_pipeline_shows_no_password_either(monkeypatch):
+    """It is sent with each call, and stands in no model and no event of it."""
+    found = {"id": "bucket", "title": "Bucket", "topic": "t", "text": TEXTS["bucket"], "score": 1.0}
+    message = {"role": "assistant", "content": "Steadily. [bucket]"}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    chat = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
+    shown, server = [], FakeServer()
+
+    class Watched(langchain_openai.ChatOpenAI):
+        def invoke(self, *args, **kwargs):
+            shown.append((repr(self), dumps(self), self.model_dump(), vars(self)))
+            return super().invoke(*args, **kwargs)
+
+    async def reply(writer):
+        body = json.dumps({"results": [found], **chat})
+        head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        await writer.drain()
+
+    monkeypatch.setattr(langchain_openai, "ChatOpenAI", Watched)
+    server.reply = reply
+    try:
+        url = server.url.replace("://", "://me:hush%2Fhush@")
+        (answer,) = naive_rag(url, ["How?"], settings=RagSettings(rerank=False))
+    finally:
+        server.close()
+    assert answer.text == "Steadily. [bucket]"
+    assert [BASIC.encode() in request for request in server.requests] == [True, True]
+    assert "hush" not in repr(shown)
+    assert shown

@@ -52,6 +52,17 @@ def test_a_file_is_a_topic_and_a_heading_a_passage(tmp_path):
     )
 
 
+def test_a_block_of_code_is_kept_as_it_is(tmp_path):
+    """With its empty lines and what looks like a heading, whichever marks it is fenced by."""
+    for fence in ("```", "~~~", "`````"):
+        code = f"{fence}sh\nx\n\n# one\n## two {{#c}}\ny\n\n\nz\n{fence}"
+        tmp_path.joinpath("t.md").write_text(
+            f"# T\n\n## A {{#a}}\n\nb\nc\n\n{code}\n\nd\ne", "utf-8"
+        )
+        (passage,) = load_passages(tmp_path)
+        assert passage.text == f"b c\n\n{code}\n\nd e"
+
+
 def test_a_line_that_begins_with_a_figure_is_no_list(tmp_path):
     """A number with a decimal point at the start of a line: the paragraph is joined like others."""
     text = "# T\n\n## A {#a}\n\nat most\n0.5 of it\n\n1. one\n2. two\n"

@@ -55,7 +55,7 @@ def test_a_lower_bound_that_cannot_be_had_is_told():
 def test_a_python_that_is_not_here_is_told_and_the_others_are_run(monkeypatch, capsys):
     """Its columns say so; nothing is run for them."""
     monkeypatch.setattr(contracts, "prepared", lambda python, *_: python)
-    monkeypatch.setattr(contracts, "run", lambda _, column, __: column.troubles.append("ran"))
+    monkeypatch.setattr(contracts, "run", lambda _, column, *__: column.troubles.append("ran"))
     here = "{}.{}".format(*contracts.sys.version_info)
     filled = columns(["2.0", here], [])
     assert [(c.name, c.lacking, c.troubles) for c in filled[2:4]] == [
@@ -67,12 +67,29 @@ def test_a_python_that_is_not_here_is_told_and_the_others_are_run(monkeypatch, c
         interpreter("2.0")
 
 
-def test_a_suite_is_run_as_it_stands_here(tmp_path, monkeypatch):
+def test_a_suite_is_run_as_it_stands_here(tmp_path):
     """Its report is read; what is marked for the night is run, too."""
-    monkeypatch.setattr(contracts, "HOME", tmp_path / "home")
     test = "import pytest\n\n@pytest.mark.nightly\ndef test_late():\n    pass\n"
     (tmp_path / "test_small.py").write_text(test, "utf-8")
     filled = Column("3", "locked")
-    run(contracts.sys.executable, filled, [str(tmp_path / "test_small.py")])
+    run(contracts.sys.executable, filled, [str(tmp_path / "test_small.py")], tmp_path)
     assert filled.counts == {"small": Counter(passed=1)}, filled.troubles
     assert filled.packages["langchain-core"]
+
+
+def test_a_run_without_end_is_ended_and_has_failed(tmp_path, monkeypatch):
+    """The column says so; the next one is run."""
+    monkeypatch.setattr(contracts, "LONGEST_RUN", 0.01)
+    filled = Column("3", "locked")
+    run(contracts.sys.executable, filled, [str(tmp_path)], tmp_path)
+    assert filled.troubles == ["pytest ended with -1: ended after 0 s"]
+
+
+def test_unit_tests_are_counted_by_folder():
+    """There are too many modules for a table."""
+    places = (
+        "tests.rag.scale_out.test_keys.TestA",
+        "tests.test_errors",
+        "tests.contracts.test_facts",
+    )
+    assert list(map(contracts._suite, places)) == ["rag", "errors", "facts"]

@@ -8,13 +8,15 @@ A Markdown file is a topic, a second-level heading a passage:
 
     Paragraphs.
 
+What looks like a heading in a fenced block of code is code.
+
 Questions are a TOML file of `[[question]]` tables with `text`, `kind`, `passages` (ids) and, where
 answers are to be measured as well, `answer`.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +27,10 @@ CORPUS: Final = Path(__file__).parents[1] / "corpus"
 """The handbook that comes with the course."""
 
 KINDS = ("lexical", "paraphrase")
-HEADING = re.compile(r"(?P<title>.+?)\s*\{#(?P<id>[a-z0-9-]+)\}")
+HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
+TITLE = re.compile(r"(?P<title>.+?)\s*\{#(?P<id>[a-z0-9-]+)\}")
+# What stands behind backticks that open a block has none: else it is code in a line.
+FENCE = re.compile(r" {0,3}(`{3,}+(?!.*`)|~{3,}+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +92,38 @@ def load_passages(folder: Path = CORPUS) -> tuple[Passage, ...]:
 
 
 def _passages(file: Path) -> Iterable[Passage]:
-    head, *sections = re.split(r"^## +", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    topic = re.search(r"^# +(.+)$", head, flags=re.MULTILINE)
-    if topic is None:
+    topic, sections = "", list[tuple[str, list[str]]]()
+    for line, code in _lines(file.read_text(encoding="utf-8")):
+        heading = None if code else HEADING.fullmatch(line)
+        level = len(heading[1]) if heading else 0
+        if heading and level == 1 and not sections:
+            topic = topic or heading[2]
+        elif heading and level == 2:  # noqa: PLR2004 - `##`
+            sections.append((heading[2], []))
+        elif sections:
+            sections[-1][1].append(line)
+    if not topic:
         raise ValueError(f"{file.name}: begin the file with a line `# Topic`")
-    for section in sections:
-        heading, _, text = section.partition("\n")
-        yield _passage(file, topic[1].strip(), heading.strip(), text)
+    for title, lines in sections:
+        yield _passage(file, topic, title, "\n".join(lines))
+
+
+def _lines(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield each line, and whether it belongs to a fenced block of code."""
+    fence = ""
+    for line in text.split("\n"):
+        found = FENCE.match(line)
+        if not fence:
+            fence = found[1] if found else ""
+            yield line, bool(fence)
+            continue
+        yield line, True
+        if found and found[1].startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
 
 
 def _passage(file: Path, topic: str, heading: str, text: str) -> Passage:
-    parts = HEADING.fullmatch(heading)
+    parts = TITLE.fullmatch(heading)
     if parts is None:
         raise ValueError(f"{file.name}: write the heading {heading!r} as `## Title {{#id}}`")
     if not text.strip():
@@ -107,13 +133,18 @@ def _passage(file: Path, topic: str, heading: str, text: str) -> Passage:
 
 def _unwrapped(text: str) -> str:
     """Join the lines of each paragraph; code, lists and tables keep theirs."""
-    blocks = re.split(r"\n\s*\n", text.strip())
-    return "\n\n".join(
-        block
-        if re.search(r"^\s*([-*+|>]|\d+\.\s|```| {4})", block, flags=re.MULTILINE)
-        else " ".join(block.split("\n"))
-        for block in blocks
-    )
+    blocks = [list[str]()]
+    for line, code in _lines(text.strip()):
+        if not line.strip() and not code:
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    return "\n\n".join(map(_paragraph, filter(None, blocks)))
+
+
+def _paragraph(lines: list[str]) -> str:
+    kept = any(re.match(r"\s*([-*+|>]|\d+\.\s|```|~~~| {4})", line) for line in lines)
+    return ("\n" if kept else " ").join(lines)
 
 
 def load_questions(
