@@ -145,10 +145,10 @@ OFFERS: dict[str, Offer] = {
     ),
     "3.4": Offer(
         (
-            "`itertools.batched` (Python 3.12) hands out tuples of `size`; older versions do not have it.",
-            "Batches in flight together (`amap` over the batches) end sooner; then more texts are read ahead.",
+            "`range(0, len(texts), size)` and slices are shorter; they need a sequence, and no iterator will do.",
+            "`itertools.batched` (Python 3.12) says it in a word; it gives tuples in place of lists.",
         ),
-        "an `embed` that returns too few vectors: `strict=True` where texts and vectors meet tells.",
+        "whether the batches may run side by side: here one waits for the other.",
     ),
     "4.1": Offer(
         (
@@ -189,10 +189,10 @@ OFFERS: dict[str, Offer] = {
     ),
     "4.4": Offer(
         (
-            "`functools.partial` and `stable_key` make a text of the parts, which also a file can keep; it costs some microseconds.",
-            "A dict for each user can be thrown away as a whole when the user leaves; it is one more level.",
+            "A key as text with its parts written by `json.dumps` can be kept outside the process; it is made anew for each call.",
+            "A dict for each user keeps people apart, whatever the key; it has to be made and cleared for each of them.",
         ),
-        "two callers who ask at the same time: both search. `AsyncCache` makes one search of them.",
+        "how much is kept, and for how long: nothing is ever thrown away here.",
     ),
     "5.1": Offer(
         (
