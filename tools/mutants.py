@@ -47,11 +47,17 @@ PAIRS = "as many answers as questions are there: nothing is left over in any cas
 ABSENT = "what does not apply may be missing: who asks with `get` finds None"
 CHOSEN = "- return {'answer': found, 'failed': None, 'error': None, 'seconds': seconds}"
 FAILED = "- return {'answer': None, 'failed': name, 'error': error, 'seconds': seconds}"
+RESULT = "- result = {'answer': None, 'failed': None, 'error': None, 'skipped': skipped}"
 
 SURVIVORS: dict[str, dict[str, str]] = {
     "1.1": {
         f"- return dict(zip(questions, found, strict=True))  + return dict(zip(questions, found{end}))": PAIRS
         for end in (", strict=None", "", ", strict=False")
+    },
+    "2.1": {
+        "- self.refill()  + pass": "after the wait: the next call refills what passed meanwhile, too",
+        "- if self.tokens < 1:  + if self.tokens <= 1:": "it sleeps for 0 s",
+        "- if self.tokens < 1:  + if self.tokens < 2:": "it sleeps for 0 s, or less, which is none",
     },
     "2.2": {
         "- for attempt in range(1, attempts + 1):  + for attempt in range(1, attempts + 2):": (
@@ -68,6 +74,11 @@ SURVIVORS: dict[str, dict[str, str]] = {
         f"{line}  + {line[2:].replace(repr(key), repr(other))}": ABSENT
         for line, keys in ((CHOSEN, ("failed", "error")), (FAILED, ("answer",)))
         for key in keys
+        for other in (f"XX{key}XX", key.upper())
+    },
+    "6.4": {
+        f"{RESULT}  + {RESULT[2:].replace(repr(key), repr(other))}": ABSENT
+        for key in ("answer", "failed", "error")
         for other in (f"XX{key}XX", key.upper())
     },
 }
