@@ -818,15 +818,15 @@ rows = [
 lab.Table(head, rows)
 
 # %% [markdown]
-# With a jitter $j$ a value lives $1 - j/2$ of its time on average, so there are about $1 / (1 - j/2)$ times as many misses. A tenth of jitter is enough to spread them, and costs little. Half of it costs a third more misses and above.
+# With a jitter $j$ a value lives $1 - j/2$ of its time on average, so there are about $1 / (1 - j/2)$ times as many misses. A tenth of jitter is enough to spread them, and costs little. With half of it the table shows what the last bit of smoothness costs.
 #
-# **Play** with all three: the size of the cache, how long an answer lives, and the jitter. Two thousand keys are asked for by Zipf's law, two hundred times a second, after a start that warmed the most popular ones.
+# **Play** with all three: the size of the cache, how long an answer lives, and the jitter. A thousand keys are asked for by Zipf's law, five hundred times a second, after a start that warmed the most popular ones.
 
 
 # %%
 async def a_minute(cache, size):
     draw, misses = random.Random(1), Counter()
-    weights = list(itertools.accumulate(1 / rank for rank in range(1, 2_001)))
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, 1_001)))
 
     async def compute():
         misses[int(now())] += 1
@@ -834,20 +834,20 @@ async def a_minute(cache, size):
     for key in range(size):
         await cache.set(key, None)
     for _ in range(60 * 20):
-        for key in draw.choices(range(2_000), cum_weights=weights, k=10):
+        for key in draw.choices(range(1_000), cum_weights=weights, k=25):
             await cache.get_or_compute(key, compute)
         await asyncio.sleep(0.05)
     return [misses[second] for second in range(60)]
 
 
-def misses_over_time(size=512, ttl=20, jitter_percent=0):
+def misses_over_time(size=1_000, ttl=20, jitter_percent=0):
     cache = AsyncCache(ttl=ttl, maxsize=size, jitter=jitter_percent / 100)
     misses = simulate(lambda: a_minute(cache, size)).value
     title = f"{sum(misses):,} misses in a minute, {max(misses)} in the worst second"
     return plots.over_time({"misses": (range(60), misses)}, title=title, y="misses in a second")
 
 
-lab.play(misses_over_time, size=(64, 2_000, 64), ttl=(5, 60, 5), jitter_percent=(0, 90, 10))
+lab.play(misses_over_time, size=(50, 1_000, 50), ttl=(5, 60, 5), jitter_percent=(0, 90, 10))
 
 # %% [markdown]
 # ### Exercise 4.4: what is wrong here?

@@ -148,7 +148,7 @@ def _grade_questions(grading: Grading, breaks: Any) -> None:
     different = pair and tuple(breaks[0]) != tuple(breaks[1])
     shown = different and searched < TWO
     grading.observe(
-        "your questions, in the program above", f"{searched} searches", "1 search of two", shown,
+        "your questions, in the program above", f"{searched} of 2 searched for", "1 of 2", shown,
         "hand over two different questions, each a tuple of a user and a query" if not different
         else "the program above searches for both: what stands in its key between the user and the "
         "query, and where else can that stand?",
