@@ -143,6 +143,13 @@ OFFERS: dict[str, Offer] = {
         ),
         "a batch that fails only together, without any bad item: then halving finds nobody.",
     ),
+    "3.4": Offer(
+        (
+            "`itertools.batched` (Python 3.12) hands out tuples of `size`; older versions do not have it.",
+            "Batches in flight together (`amap` over the batches) end sooner; then more texts are read ahead.",
+        ),
+        "an `embed` that returns too few vectors: `strict=True` where texts and vectors meet tells.",
+    ),
     "4.1": Offer(
         (
             (
@@ -179,6 +186,13 @@ OFFERS: dict[str, Offer] = {
             ),
         ),
         "another process: there the same key is computed once more.",
+    ),
+    "4.4": Offer(
+        (
+            "`functools.partial` and `stable_key` make a text of the parts, which also a file can keep; it costs some microseconds.",
+            "A dict for each user can be thrown away as a whole when the user leaves; it is one more level.",
+        ),
+        "two callers who ask at the same time: both search. `AsyncCache` makes one search of them.",
     ),
     "5.1": Offer(
         (

@@ -450,6 +450,13 @@ WRONG = {
             serve, {"if not entry.answer.done():\n                    ": ""}, "entry.answer.done()",
         ),
         cannot_be_stopped: "ignored that they were cancelled",
+        "ends_a_second_late": (
+            serve,
+            {"batch = [await queue.get()]": "try:\n            batch = [await queue.get()]\n"
+             "        except asyncio.CancelledError:\n            await asyncio.sleep(1)\n"
+             "            raise"},
+            "cannot be stopped",
+        ),
         does_nothing: "nothing is processed",
     },
     "3.3": {
@@ -458,6 +465,10 @@ WRONG = {
         all_or_nothing: "one bad item fails all",
         "an_error_for_each": (
             isolate, {ALONE: "return [error] * len(items)"}, "have results as well",
+        ),
+        "each_half_backwards": (
+            isolate, {"return await process_batch(items)": "return (await process_batch(items))[::-1]"},
+            "in the order of the items",
         ),
         "halves_in_the_wrong_order": (
             isolate,

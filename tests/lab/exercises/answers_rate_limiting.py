@@ -7,7 +7,7 @@ import itertools
 
 from exercise_support import breaks
 
-from course_lib.errors import RateLimited
+from course_lib.errors import RateLimited, Unavailable  # noqa: F401 - slips use it
 
 
 def now():
@@ -332,6 +332,18 @@ WRONG = {
     "2.2": {
         sleeps_inside: "a slot is held while",
         no_retry: "to be tried again",
+        "keeps_the_last_slot": (
+            patient,
+            {RAISED: "            if attempt == attempts:\n                await slots.acquire()\n"
+             "                raise\n"},
+            "a slot is not given back",
+        ),
+        "other_errors_later": (
+            patient,
+            {"except RateLimited as error:": "except (KeyError, Unavailable):\n"
+             "            await asyncio.sleep(1)\n            raise\n        except RateLimited as error:"},
+            "at once, without a wait",
+        ),
         "gives_none": (patient, {RAISED: ""}, "raise the error"),
         "retries_everything": (
             patient, {"RateLimited as error": "Exception", "error.retry_after": "1"},
@@ -373,6 +385,10 @@ WRONG = {
         "longer_second": (let_in, {"time - 1": "time - 1.5"}, "only those of the last second"),
         "closed_second": (let_in, {"each > time": "each >= time"}, "of the last second"),
         "own_limit": (let_in, {"< limit": "< 5"}, "in some second more than `limit`"),
+        "none_for_nothing": (
+            let_in, {"    inside = []": "    if not times:\n        return None\n    inside = []"},
+            "without requests nobody is let in",
+        ),
         "how_many": (let_in, {"return inside": "return len(inside)"}, "a list of the times"),
         "no_return": (let_in, {"return inside": "return"}, "is a `return` missing?"),
         "yes_and_no": (
