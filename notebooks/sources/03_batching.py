@@ -26,7 +26,7 @@
 # | Notebooks 1 and 2 | necessary | [Async batches](01_async_batch.ipynb), [Concurrency and rate limits](02_rate_limiting.ipynb) |
 # | `heapq`, `asyncio.Queue` | helpful | [Queues](https://docs.python.org/3/library/asyncio-queue.html) |
 # | Account, key, network | none | the provider runs on this machine |
-# | Time | 85 to 100 minutes | a run of all cells takes seconds; the 90-minute path through all six notebooks leaves out the exercises |
+# | Time | 85 to 100 minutes | a run of all cells takes seconds |
 #
 # ## What you still know
 #

@@ -26,7 +26,7 @@
 # | Notebook 3 | helpful | [Batching](03_batching.ipynb) |
 # | `functools.lru_cache` | helpful | [its documentation](https://docs.python.org/3/library/functools.html#functools.lru_cache) |
 # | Account, key, network | none | the provider runs on this machine |
-# | Time | 85 to 100 minutes | a run of all cells takes seconds; the 90-minute path through all six notebooks leaves out the exercises |
+# | Time | 85 to 100 minutes | a run of all cells takes seconds |
 #
 # ## What you still know
 #
