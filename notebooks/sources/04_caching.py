@@ -839,6 +839,7 @@ async def a_minute(cache, size):
     return [misses[second] for second in range(60)]
 
 
+# %%
 def misses_over_time(size=1_000, ttl=20, jitter_percent=0):
     cache = AsyncCache(ttl=ttl, maxsize=size, jitter=jitter_percent / 100)
     misses = simulate(lambda: a_minute(cache, size)).value
