@@ -19,7 +19,7 @@ help:
 	@echo "make contracts  other people's suites with oldest, locked and newest versions"
 	@echo "               (PYTHONS=\"3.11 3.13\": with these; REPORT=1: write docs/contracts.md, too)"
 	@echo "make build   build the notebooks from notebooks/sources"
-	@echo "make bench   compare this package with its peers"
+	@echo "make bench   compare this package with its peers; REPORT=1 writes docs/performance.md, QUICK=1 is a look"
 	@echo "make site    build the website into build/site; SITE_ARGS=--serve: and show it"
 	@echo "make doctor  say whether this machine is ready, and what to do if not"
 	@echo "make lock    choose newer versions (needs uv and the network)"
@@ -46,7 +46,7 @@ build: setup
 	@$(PYTHON_IN_VENV) tools/build_notebooks.py
 
 bench: setup
-	@$(PYTHON_IN_VENV) -m benchmarks
+	@$(PYTHON_IN_VENV) -m benchmarks $(if $(REPORT),--report) $(BENCH)
 
 site: setup
 	@$(PYTHON_IN_VENV) tools/website.py $(SITE_ARGS)

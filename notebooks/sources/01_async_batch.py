@@ -26,7 +26,7 @@
 # | LangChain runnables | helpful | [RunnableLambda](https://reference.langchain.com/python/langchain_core/runnables/) |
 # | Words | look them up | [Glossary](../docs/glossary.md) |
 # | Account, key, network | none | the provider runs on this machine |
-# | Time | 75 to 90 minutes | a run of all cells takes seconds |
+# | Time | 85 to 100 minutes | a run of all cells takes seconds |
 
 # %%
 import asyncio
@@ -168,8 +168,10 @@ async def answered_at(at_once, calls, seconds):
 def pool_and_afunc(threads=6, latency_ms=100, questions=50):
     run = lambda n: simulate(lambda: answered_at(n, questions, latency_ms / 1000))
     pool, free = run(threads), run(100)
-    every = range(1, questions + 1)
-    steps = {f"{threads} threads": (pool.value, every), "100 connections": (free.value, every)}
+    steps = {
+        f"{threads} threads": ([0, *pool.value], range(questions + 1)),
+        "100 connections": ([0, *free.value], range(questions + 1)),
+    }
     title = f"The pool takes {pool.seconds:g} s, async calls take {free.seconds:g} s"
     return plots.over_time(steps, title=title, y="questions answered")
 
@@ -280,7 +282,7 @@ async def gathered(chain):
 
 
 # %% [markdown]
-# **Predict.** Five ways to ask twenty questions. How many times faster is the fastest than the sync function under `abatch`?
+# **Predict.** There are five ways to ask twenty questions. How many times faster is the fastest than the sync function under `abatch`?
 
 # %%
 faster = predict("speed-up over sync abatch", ..., "x")  ### SOLUTION: 4
@@ -452,7 +454,7 @@ plots.heatmap(
 # %% [markdown]
 # ## One session, or one for each call
 #
-# A session keeps its connections open between calls. `async with ServiceClient(...)` inside the function that asks one question looks harmless. **Predict** how many connections a hundred calls open that way, twenty-five at a time.
+# A session keeps its connections open between calls. `async with ServiceClient(...)` inside the function that asks one question looks harmless. **Predict** how many connections a hundred calls open that way, ten at a time.
 
 
 # %%
@@ -467,14 +469,14 @@ async def ask_once():
 
 
 async def session_per_call():
-    for _ in range(4):
-        await asyncio.gather(*(ask_once() for _ in range(25)))
+    for _ in range(10):
+        await asyncio.gather(*(ask_once() for _ in range(10)))
 
 
 async def one_session():
     async with ServiceClient(provider.url) as client:
-        for _ in range(4):
-            await asyncio.gather(*(client.search("event loop") for _ in range(25)))
+        for _ in range(10):
+            await asyncio.gather(*(client.search("event loop") for _ in range(10)))
 
 
 # %%
@@ -482,7 +484,7 @@ answers_take(0.01)
 each, one = [await measure(run, provider=provider) for run in (session_per_call, one_session)]
 print(f"connections: {each.ledger.connections} against {one.ledger.connections}")
 print(f"CPU: {each.cpu / one.cpu:.1f}x as much; time: {each.seconds / one.seconds:.1f}x as long")
-print("4 * 25 calls, one connection each; or 25 that are used 4 times")
+print("10 * 10 calls, a connection each; or 10 connections that are used 10 times")
 opened.reveal(each.ledger.connections)
 
 # %% [markdown]
@@ -668,7 +670,7 @@ except TypeError as error:
 
 
 # %%
-TIMEOUT = 0.25  # seconds
+TIMEOUT = 0.75  # seconds
 
 
 async def timeouts(call):
@@ -695,7 +697,7 @@ async def with_service_client():
 
 
 # %%
-answers_take(0.1)
+answers_take(0.3)
 url = f"{provider.url}/search?q=loop"
 bare = await with_bare_session()
 ours = await with_service_client()
@@ -746,7 +748,7 @@ limited = await measure(lambda: one_bad_apple(config=fifth), provider=provider)
 failed_at = min(call.end for call in limited.ledger.calls if call.status == 400)
 late = sum(call.start > failed_at for call in limited.ledger.calls)
 print(f"calls that started after the failure, on this machine: {late}")
-plots.timeline(limited.ledger.calls, title="The first one failed, and the batch went on")
+plots.timeline(limited.ledger.calls, title="The first one failed")
 
 # %% [markdown]
 # `return_exceptions=True` keeps each failure in its place:
@@ -884,7 +886,7 @@ async def echo(question):
 await by_question(echo, ["What is jitter?", "What is a gate?"])
 
 # %% [markdown]
-# Find the fault. `BREAKS` is a list of questions to which the function gives a wrong answer; `search` answers as `echo` does. Then mend it: write `mended(search, questions)`. About 4 lines. Graded:
+# Find the fault. `BREAKS` is a list of questions to which the function gives a wrong answer, where `search` answers as `echo` does. Then mend it: write `mended(search, questions)`. About 4 lines. Graded:
 #
 # - With `BREAKS`, the function above gives a wrong answer.
 # - `mended` returns a dict: each question that was answered, with its own answer, whatever that is (`None`, `0` and `""` are answers). Those that failed are left out.
@@ -920,7 +922,7 @@ except RuntimeError as error:
 pause.close()  # it will never be awaited
 
 # %% [markdown]
-# **Top-level `await`** is the way to use in a cell. For sync code that must call async code, **`run_sync`** runs it on a loop in a thread of its own:
+# In a cell, use **top-level `await`**. In sync code that must call async code, use **`run_sync`**: it runs it on a loop in a thread of its own:
 
 
 # %%
@@ -1088,7 +1090,7 @@ lab.checklist(
     {
         "The pool's bound holds for the pipeline": slow.seconds >= bound,
         "afunc beats it, and the answers are the same": ways.values_agree,
-        "One session serves all calls": one.ledger.connections == 25,
+        "One session serves all calls": one.ledger.connections == 10,
         "A blocked loop shows on the timeline": blocking.gaps,
         "A placeholder's answer never reached the provider": asked == 0,
         "One failure is one failure": len(good) == COUNT,

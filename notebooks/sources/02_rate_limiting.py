@@ -25,7 +25,7 @@
 # | `asyncio.Semaphore`, `asyncio.Lock` | helpful | [Synchronization primitives](https://docs.python.org/3/library/asyncio-sync.html) |
 # | Words | look them up | [Glossary](../docs/glossary.md) |
 # | Account, key, network | none | the provider runs on this machine |
-# | Time | 75 to 90 minutes | a run of all cells takes seconds |
+# | Time | 85 to 100 minutes | a run of all cells takes seconds |
 
 # %% [markdown]
 # **Three questions on notebook 1.** Answer each in your own words, then open it.
@@ -202,7 +202,7 @@ at_once.reveal(nest.peak_in_flight)
 #
 # ### A semaphore of your own, shared by all: and by all loops?
 #
-# The usual place is the top of a module. It works, until a second event loop comes along: a second `asyncio.run`, a test, a web server's worker.
+# The usual place is the top of a module. It works until there is a second event loop: a second `asyncio.run`, a test, a web server's worker.
 
 # %%
 shared = asyncio.Semaphore(2)
@@ -263,7 +263,7 @@ for seconds in (0.02, 0.1, 0.5):
 #
 # *On the 90-minute path.*
 #
-# What is needed is a rate limit. A [token bucket](../docs/glossary.md#token-bucket) fills with `rate` tokens a second, up to its `capacity`; a call takes one, or waits for it. This is how it is usually written:
+# What is needed is a rate limit. A [token bucket](../docs/glossary.md#token-bucket) fills with `rate` tokens a second, up to its `capacity`. A call takes one, or waits for it. This is how it is usually written:
 
 
 # %%
@@ -411,7 +411,7 @@ except lab.Livelock as error:
     print(str(error).split(":")[0])
 
 # %% [markdown]
-# And a bucket that reads the *wall clock* stands still for as long as the clock is set back:
+# And if the *wall clock* is set back, a bucket that reads it stands still for as long:
 
 
 # %%
@@ -473,7 +473,7 @@ else:
 #
 # - It starts full. At most `capacity + rate * t` tokens go out in *any* `t` seconds.
 # - When saturated it gives exactly the rate, however late its wake-ups are. Nobody waits for longer than the missing token takes.
-# - First come, first served, also for those who come when a token is just there.
+# - Callers are served in the order in which they come, also those who come when a token is just there.
 # - Whoever is cancelled delays nobody, neither those who wait already nor those who come later.
 # - It does not poll: a caller sleeps until the token is there.
 
@@ -578,7 +578,7 @@ print(f"asked for 1,000/s: InMemoryRateLimiter gives {in_memory:.0f}/s, TokenBuc
 assert exact > 10 * in_memory, "the poller should give one token a look, ten times a second"
 
 # %% [markdown]
-# Values that make no sense are refused at once, with what to do:
+# A value that makes no sense is refused at once, and the message says what to do:
 
 
 # %%
@@ -663,7 +663,7 @@ others.reveal(slow)
 #
 # - It makes at most `attempts` calls, and returns the answer, whatever that is: `None` and `0` are answers, too.
 # - After `RateLimited` it waits for the error's `retry_after` seconds, or up to a tenth longer, and tries again.
-# - Each attempt takes a slot of the semaphore `slots` and gives it back; the wait takes none.
+# - Each attempt takes a slot of the semaphore `slots` and gives it back. The wait takes none.
 # - After the last attempt the error is raised, without another wait. Any other error is raised at once.
 
 
@@ -794,11 +794,11 @@ assert held.seconds >= 0.95 * (120 - 10) / 50, "faster than the provider's own l
 # %% [markdown]
 # ## A limit that finds its own level
 #
-# Some limits are not told to you, and change during the day. Then the concurrency has to find them: one slot more for each round of calls without a refusal, half of them at the first refusal. That is AIMD, additive increase and multiplicative decrease. TCP shares a line in the same way.
+# Some providers do not tell you their limit, and change it during the day. Then the concurrency has to find it: one slot more after each round of calls without a refusal, half of the slots after a refusal. That is AIMD, additive increase and multiplicative decrease. TCP shares a line in the same way.
 #
 # ### Exercise 2.3: a limit that finds its level
 #
-# Write `next_limit(limit, rejected, used)`: the limit for the next round, from the limit of this one, how many calls were refused, and how many slots were in use. All are whole numbers, and a limit is at least 1. About 3 lines. Graded:
+# Write `next_limit(limit, rejected, used)`. It returns the limit for the next round. It gets the limit of this one, how many calls were refused, and how many slots were in use. All are whole numbers, and a limit is at least 1. About 3 lines. Graded:
 #
 # - If any call was refused, however many, the limit is halved (rounded down), but not below 1. Whether all slots were in use does not matter.
 # - If none was refused and all slots were in use, it grows by one, without a maximum.
@@ -930,7 +930,7 @@ print(f"longest wait of the bulk: {max(bulk)} s without, {max(bulk_ageing)} s wi
 #
 # ### Exercise 2.4: what is wrong here?
 #
-# This function went through review, and its test is green: it decides which requests are let in, at most `limit` a second. `times` are seconds, in rising order.
+# This function went through review, and its test is green. It decides which requests are let in: at most `limit` a second. `times` are seconds, in rising order.
 
 
 # %%

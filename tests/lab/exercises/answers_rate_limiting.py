@@ -325,7 +325,7 @@ WRONG = {
             },
             "too slow",
         ),
-        Debt: "the living wait for the dead",
+        Debt: "the others wait for those who gave up",
         Polling: "The clock has stood",
         Stack: "callers overtake one another",
     },

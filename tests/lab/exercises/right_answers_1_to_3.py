@@ -3,7 +3,10 @@
 import asyncio
 import collections
 import functools
+import json
 import random
+from operator import itemgetter
+from urllib.parse import quote, urlencode
 
 from answers_async_batch import in_a_group as in_a_group_each
 from answers_async_batch import outcomes, report, with_workers
@@ -17,6 +20,7 @@ from answers_batching import (
     workers,
 )
 from answers_rate_limiting import Bucket
+from yarl import URL
 
 from course_lib.batching import amap
 from course_lib.errors import RateLimited
@@ -895,7 +899,54 @@ async def by_levels(process_batch, items):
     return [found[place] for place in range(len(items))]
 
 
+# 1.2, beside those of the notebook's own table ------------------------------------------------
+
+
+async def by_a_url_object(session, url, query):
+    response = await session.get(URL(url).joinpath("search").with_query(q=query))
+    async with response:
+        response.raise_for_status()
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def quoted_by_hand(session, url, query):
+    encoded = URL(f"{url}/search?q={quote(query, safe='')}", encoded=True)
+    async with session.get(encoded, raise_for_status=True) as response:
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def by_request_and_bytes(session, url, query):
+    async with session.request("GET", f"{url}/search", params=[("q", query)]) as response:
+        body = await response.read()
+        if not response.ok:
+            raise RuntimeError(response.status, body)
+    return [each["id"] for each in json.loads(body)["results"]]
+
+
+class Answer:
+    """A class that looks at the status before anything else."""
+
+    def __init__(self, response):
+        self.response = response
+
+    async def ids(self):
+        if self.response.status // 100 != 2:
+            raise ValueError(f"status {self.response.status}")
+        return [*map(itemgetter("id"), json.loads(await self.response.text())["results"])]
+
+
+async def with_a_class_for_the_answer(session, url, query):
+    async with session.get(f"{url}/search?{urlencode({'q': query})}") as response:
+        return await Answer(response).ids()
+
+
 RIGHT = {
+    "1.2": (
+        by_a_url_object,
+        quoted_by_hand,
+        by_request_and_bytes,
+        with_a_class_for_the_answer,
+    ),
     "1.1": (
         report, in_a_group_each, by_number, waited_tasks, prefilled, sorted_at_the_end,
         a_worker_each, by_callbacks,

@@ -13,6 +13,7 @@ from course_lib.lab.exercises import EXERCISES
 from course_lib.lab.exercises.async_batch.by_question import by_question
 from course_lib.lab.exercises.batching.embedded import embed_all
 from course_lib.lab.exercises.caching.remember import remember
+from course_lib.lab.exercises.monitoring.merged_p99 import dashboard
 from course_lib.lab.exercises.rate_limiting.let_in import let_in
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
@@ -90,3 +91,12 @@ def test_a_mended_program_without_an_input_is_asked_for_it(number):
     assert card(number, unwritten).verdict == "not attempted yet"
     assert "function, input" in repr(exercise)
     assert "breaks" in inspect.signature(exercise.grade).parameters
+
+
+@pytest.mark.parametrize(
+    "histograms", [[{0.1: 1}], [{0.01: 9_800}, {1.0: 200}], [{1.0: 3, 0.1: 99}, {0.2: 1, 9.0: 0}]]
+)
+@pytest.mark.parametrize("q", [0.5, 0.99])
+def test_the_same_percentiles_are_averaged(histograms, q):
+    """5.2, in the notebook and in the grader."""
+    assert shown("05_monitoring.ipynb", "dashboard")(histograms, q) == dashboard(histograms, q)

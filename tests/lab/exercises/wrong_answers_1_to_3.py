@@ -601,7 +601,7 @@ WRONG = {
     "2.1": {
         RefundWithoutALock: "those who wait already",
         LateWakeUpsLost: "each late wake-up is lost",
-        LateBucket: "the living wait for the dead",
+        LateBucket: "the others wait for those who gave up",
         WithoutALock: "it polls",
         Polls: "it polls",
         LoopsOnRounding: "The clock has stood",
@@ -609,7 +609,7 @@ WRONG = {
         Overtakes: "callers overtake one another",
         OneATick: "whatever rate and capacity are",
         NeverWakes: "still wait after 600 s",
-        TokenLostWithItsOwner: "the living wait for the dead",
+        TokenLostWithItsOwner: "the others wait for those who gave up",
     },
     "2.2": {
         sleep_0: "comes back before it was told to",
