@@ -26,7 +26,7 @@
 # | Notebook 3 | helpful | [Batching](03_batching.ipynb) |
 # | `functools.lru_cache` | helpful | [its documentation](https://docs.python.org/3/library/functools.html#functools.lru_cache) |
 # | Account, key, network | none | the provider runs on this machine |
-# | Time | 75 to 90 minutes | a run of all cells takes seconds |
+# | Time | 85 to 100 minutes | a run of all cells takes seconds |
 #
 # ## What you still know
 #
@@ -76,11 +76,8 @@ from course_lib.lab import VirtualProvider, exercise, measure, plots, predict, s
 
 # %% tags=["parameters"]
 LATENCY = 0.02  # seconds that the provider takes for each answer
-RATE, SECONDS, SLOW = (
-    300,
-    6,
-    0.1,
-)  # requests a second, for how long, and seconds to compute an answer
+RATE, SECONDS = 300, 6  # requests a second for one popular question, and for how long
+SLOW = 0.1  # seconds to compute its answer
 SIZES = [16, 64, 128, 256, 512, 1024]  # answers that a cache has room for
 BUDGET = 5  # % of all answers may be stale
 
@@ -293,10 +290,8 @@ except RuntimeError as error:
 # %% [markdown]
 # The first call works, so every test passes that calls once. Some keep a task in its place. That mends this fault, and then failed and cancelled tasks are kept for ever, too.
 
-# %% [markdown] tags=["path-90"]
+# %% [markdown]
 # ## A dict by hand
-#
-# *On the 90-minute path.*
 #
 # So most of us write a few lines ourselves. These are the usual lines:
 
@@ -683,6 +678,10 @@ print(f"all of them leave: {all_left[0]} without an answer, {all_left[1]} comput
 assert one_left == (1, 1) and all_left == (50, 0)
 
 # %% [markdown]
+# ## When the time is over
+#
+# *Run first: [A dict by hand](#A-dict-by-hand).*
+#
 # ### The spike at each expiry
 #
 # Now over time: one popular question is asked by hundreds each second. Its answer takes a while to compute, and is good for a second. There are three caches: the dict with times, single flight, and single flight with *[early refresh](../docs/glossary.md#early-refresh)*, by the method called XFetch. At each hit XFetch draws whether to start a new computation in the background: the closer the end and the dearer the computation, the likelier it is. Meanwhile everybody gets the old value, which is still good.
@@ -840,6 +839,7 @@ async def a_minute(cache, size):
     return [misses[second] for second in range(60)]
 
 
+# %%
 def misses_over_time(size=1_000, ttl=20, jitter_percent=0):
     cache = AsyncCache(ttl=ttl, maxsize=size, jitter=jitter_percent / 100)
     misses = simulate(lambda: a_minute(cache, size)).value
@@ -907,10 +907,8 @@ def remember_each(search):
 # %% tags=["check"]
 await exercise("4.4").check(remember_each, BREAKS)
 
-# %% [markdown] tags=["path-90"]
+# %% [markdown]
 # ## Two tiers
-#
-# *On the 90-minute path.*
 #
 # Memory is fast, and gone when the kernel restarts. Behind it `AsyncCache` takes any LangChain store as a second tier. `SqliteStore` is a store in a file, which several processes may share. A miss in memory asks the file, and a miss in both asks the provider. These are all of its arguments:
 #
@@ -1009,12 +1007,10 @@ assert generated == 1
 # %% [markdown]
 # So where you *want* twenty different drafts, a cache is a mistake.
 
-# %% [markdown] tags=["path-90"]
+# %% [markdown]
 # ## What a hit costs
 #
 # *Run first: [Two tiers](#Two-tiers).*
-#
-# *On the 90-minute path.*
 #
 # A hit should cost a look-up. In a pipeline it often costs far more. This is a cache inside a `RunnableLambda`, in which every question is there already. **Predict** the CPU time of ten thousand hits through its `abatch`.
 
@@ -1082,10 +1078,8 @@ hits.reveal(10_000 * per_hit["a caching lambda, abatch"])
 # %% [markdown]
 # **Explain.** `RunnableLambda.abatch` makes a task, a config and a callback manager for each input before it calls your function, even if all that the function does is look into a dict. `cached` overrides `abatch`: it looks up all keys first, hands only the misses on, one by one, and computes duplicates once. The price is that callbacks do not see hits: count them with `cache.statistics()`.
 
-# %% [markdown] tags=["path-90"]
+# %% [markdown]
 # ## What not to cache
-#
-# *On the 90-minute path.*
 #
 # - **What depends on more than the key.** Who may see what, which version of the prompt, which language: if it is not in the key, the next caller gets an answer that was made for somebody else. (What a config holds as `configurable`, `cached` puts into the key by itself, unless `ignore=` names it.)
 # - **What is wanted anew each time**: drafts, samples, the time of day.
