@@ -3,7 +3,7 @@
 import asyncio
 from functools import cache
 
-from exercise_support import changed
+from exercise_support import breaks, changed
 
 from course_lib.async_batch import as_runnable
 from course_lib.caching import AsyncCache, cached, stable_key
@@ -184,6 +184,41 @@ def remembered_by_hand(call, ttl):
     return ask
 
 
+@breaks(["a  b", "a b"])
+def spelt_with_two_spaces(call, ttl):
+    return remembered(call, ttl)
+
+
+@breaks([["IT"], ["it"]])
+def lists_in_capitals(call, ttl):
+    return remembered(call, ttl)
+
+
+@breaks([{"ids": [1]}, "{'ids': [1]}"])
+def a_dict_and_its_text(call, ttl):
+    return remembered(call, ttl)
+
+
+@breaks(["tea", "coffee"])
+def keys_of_their_own(call, ttl):
+    return remembered(call, ttl)
+
+
+@breaks(["tea", "tea"])
+def one_question_twice(call, ttl):
+    return remembered(call, ttl)
+
+
+@breaks("Tea or tea?")
+def one_question(call, ttl):
+    return remembered(call, ttl)
+
+
+@breaks(...)
+def no_questions(call, ttl):
+    return remembered(call, ttl)
+
+
 def a_dict(call, ttl):
     kept = {}
 
@@ -337,7 +372,13 @@ rag_with_gates_outside = changed(
 RIGHT = {
     "6.1": (answered, answered_without_failed_keys),
     "6.2": (guarded, guarded_by_hand),
-    "6.3": (remembered, remembered_by_hand),
+    "6.3": (
+        remembered,
+        remembered_by_hand,
+        spelt_with_two_spaces,
+        lists_in_capitals,
+        a_dict_and_its_text,
+    ),
     "6.4": (in_time,),
     "6.5": (rag, rag_with_gates_outside),
 }
@@ -392,6 +433,10 @@ WRONG = {
         cools_down_too_long: "it takes too long",
     },
     "6.3": {
+        keys_of_their_own: "capital letters, and of spaces",
+        one_question_twice: "two inputs that differ",
+        one_question: "two inputs that differ",
+        no_questions: "hand over the questions, too",
         a_dict: "share what is under way",
         forgets_empties: "an empty result is a result",
         "keeps_for_ever": (remembered, {"ttl=ttl": "ttl=None"}, "from when it was made"),

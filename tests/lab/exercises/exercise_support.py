@@ -12,6 +12,7 @@ from course_lib.lab import exercise
 
 BREAKS = {
     "5.2": [{0.01: 9_800}, {1.0: 200}],
+    "6.3": ["Who pays in the US?", "Who pays in the us?"],
 }
 """Inputs that show a fault, by exercise, for answers that are about the mended program only."""
 

@@ -14,6 +14,7 @@ from course_lib.lab.exercises.async_batch.by_question import by_question
 from course_lib.lab.exercises.batching.embedded import embed_all
 from course_lib.lab.exercises.caching.remember import remember
 from course_lib.lab.exercises.monitoring.merged_p99 import dashboard
+from course_lib.lab.exercises.rag.remembered import remembered_by_spelling
 from course_lib.lab.exercises.rate_limiting.let_in import let_in
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
@@ -100,3 +101,18 @@ def test_a_mended_program_without_an_input_is_asked_for_it(number):
 def test_the_same_percentiles_are_averaged(histograms, q):
     """5.2, in the notebook and in the grader."""
     assert shown("05_monitoring.ipynb", "dashboard")(histograms, q) == dashboard(histograms, q)
+
+
+def test_the_same_questions_share_a_key():
+    """6.3, in the notebook and in the grader."""
+    items = ["US", "us", " us ", "u s", ["US"], ["us"], {"a": 1}, "{'a': 1}", 1, "1", None]
+
+    async def results(make):
+        async def call(item):
+            return repr(item)
+
+        ask = make(call, 60)
+        return [await ask(item) for item in items]
+
+    theirs = shown("06_rag_capstone.ipynb", "remembered_by_spelling")
+    assert asyncio.run(results(theirs)) == asyncio.run(results(remembered_by_spelling))

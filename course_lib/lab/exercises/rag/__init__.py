@@ -5,10 +5,10 @@ from course_lib.lab.exercises.rag.acceptance import Budgets, Figures, accept, be
 from course_lib.lab.exercises.rag.answered import grade_answered
 from course_lib.lab.exercises.rag.guarded import grade_guarded
 from course_lib.lab.exercises.rag.in_time import grade_in_time
-from course_lib.lab.exercises.rag.pipeline import grade_pipeline
+from course_lib.lab.exercises.rag.pipeline import BUDGETS, bad_day, grade_pipeline
 from course_lib.lab.exercises.rag.remembered import grade_remembered
 
-__all__ = ["Budgets", "Figures", "accept", "before_and_after"]
+__all__ = ["BUDGETS", "Budgets", "Figures", "accept", "bad_day", "before_and_after"]
 
 EXERCISES = (
     Exercise(
@@ -41,14 +41,15 @@ EXERCISES = (
     ),
     Exercise(
         "6.3",
-        "a stage that remembers",
+        "what is wrong here?",
         ("call", "ttl"),
         grade_remembered,
         (
-            "You built its parts in notebook 4, and the library has it: `AsyncCache` and `cached`.",
-            "A cache of its own for each stage, made in `remembered`, not in each call.",
+            "Which two questions that differ have one key? What else is kept, and for how long?",
+            "The library has it: a cache of its own for each stage, made in `remembered`.",
             "`cached(as_runnable(call), AsyncCache(ttl=ttl, maxsize=1_000))`, and its `.ainvoke`.",
         ),
+        wrong_here=True,
     ),
     Exercise(
         "6.4",

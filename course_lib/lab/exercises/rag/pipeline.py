@@ -19,7 +19,7 @@ from course_lib.lab.exercises.rag.stand_in import Step
 from course_lib.lab.exercises.virtual import run_virtually
 from course_lib.lab.virtual_provider import VirtualProvider
 
-__all__ = ["BUDGETS", "grade_pipeline"]
+__all__ = ["BUDGETS", "bad_day", "grade_pipeline"]
 
 Build = Callable[[Step, Step, Step], Ask]
 
@@ -105,6 +105,18 @@ def _run(build: Build) -> tuple[Figures, Counter[str]]:
         )
 
     return run_virtually(main).value, failures
+
+
+def bad_day(build: Build) -> Figures:
+    """Return what a pipeline does on the provider's bad day, in virtual time: exercise 6.5's load.
+
+    Args:
+        build: Makes the pipeline out of search, rerank and chat, as `my_rag` does.
+
+    Raises:
+        NotImplementedError: It is not written yet.
+    """
+    return _run(build)[0]
 
 
 async def grade_pipeline(build: Build) -> Grading:

@@ -1,17 +1,18 @@
-"""Exercise 6.3: a stage that remembers."""
+"""Exercise 6.3: what is wrong here? A stage that remembers by how a question is spelt."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from course_lib.caching import stable_key
 from course_lib.errors import Unavailable
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.rag.stand_in import EMPTY, Returning, Step, StepCalls
 from course_lib.lab.exercises.virtual import run_virtually
 
-__all__ = ["grade_remembered"]
+__all__ = ["grade_remembered", "remembered_by_spelling"]
 
 Remembered = Callable[[Step, float], Step]
 
@@ -34,7 +35,21 @@ class _Searches(StepCalls):
         return [] if item == "xyzzy" else [f"{self.name}({item})"]
 
 
-async def grade_remembered(remembered: Remembered) -> Grading:
+def remembered_by_spelling(call: Step, ttl: float) -> Step:
+    """Return what the notebook's faulty program returns."""
+    del ttl
+    kept: dict[str, asyncio.Future[Any]] = {}
+
+    async def ask(item: Any) -> Any:
+        key = " ".join(str(item).lower().split())
+        if key not in kept:
+            kept[key] = asyncio.ensure_future(call(item))
+        return await kept[key]
+
+    return ask
+
+
+async def grade_remembered(remembered: Remembered, breaks: Any = ...) -> Grading:
     """Equal questions at once and one after another; none found; errors; who leaves; time passes."""
     grading = Grading()
     made, right = run_virtually(lambda: _at_once(remembered)).value
@@ -56,7 +71,39 @@ async def grade_remembered(remembered: Remembered) -> Grading:
         "an error is kept like an answer: it belongs to those who waited, and to nobody after them",
     )  # fmt: skip
     _grade_leaving(grading, *run_virtually(lambda: _leaving(remembered)).value)
+    _grade_input(grading, breaks)
     return grading
+
+
+def _grade_input(grading: Grading, breaks: Any) -> None:
+    pair = list(breaks) if isinstance(breaks, list | tuple) else []
+    different = len(pair) == 2 and stable_key(pair[0]) != stable_key(pair[1])  # noqa: PLR2004
+    mixed = different and run_virtually(partial(_mixed_up, pair)).value
+    grading.observe(
+        "your questions, by spelling: the second gets", "the first's answer" if mixed else
+        "its own answer" if different else "not two different questions", "the first's answer", mixed,
+        _harmless(breaks, different=different),
+    )  # fmt: skip
+
+
+async def _mixed_up(pair: Sequence[Any]) -> bool:
+    async def echo(item: Any) -> Any:
+        return stable_key(item)
+
+    ask = remembered_by_spelling(echo, TTL)
+    first, second = [await ask(item) for item in pair]
+    return bool(first == second)
+
+
+def _harmless(breaks: Any, *, different: bool) -> str:
+    if breaks is ...:
+        return "hand over the questions, too: `breaks`, a list of two"
+    if not different:
+        return "`breaks` is a list of two inputs that differ: texts, dicts or lists"
+    return (
+        "these two have keys of their own. What does the program make of capital letters, and of "
+        "spaces?"
+    )
 
 
 async def _at_once(remembered: Remembered) -> tuple[int, int]:
