@@ -21,7 +21,9 @@ from openai import InternalServerError
 from course_lib.lab import default_threads, run_child, simulate
 from course_lib.service import Faults
 
-PATIENCE = 600.0  # seconds for threads and processes to come along; on a free machine they do at once
+PATIENCE = (
+    600.0  # seconds for threads and processes to come along; on a free machine they do at once
+)
 STATED = []
 
 
