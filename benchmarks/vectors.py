@@ -2,7 +2,7 @@
 
 Vectors lie in clusters, as those of texts do, and queries near one of them. Each store is searched
 one query after another while a ticker measures the longest time for which the event loop did
-nothing else. The bound is the product of matrix and query, and nothing more. The approximate index
+nothing else. The bound is the product of matrix and query on one thread, and nothing more. The approximate index
 looks at a few of its cells: its share of the true five best stands beside its time.
 """
 
@@ -14,48 +14,19 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
+from langchain_core.vectorstores import InMemoryVectorStore
 
+from benchmarks.clusters import SPREAD, Bound, Ready, filled, vectors_in_clusters
 from course_lib.rag import FaissVectorStore, MatrixVectorStore
 from course_lib.table import Table
 
-DIMENSION, K = 384, 5
+K = 5
 SIZES = (1_000, 10_000, 100_000)
-CLUSTERS, SPREAD = 1_000, 0.5  # noise of a vector beside the length of its cluster's centre
 QUERIES = 100
 SECONDS = 3.0  # for the queries of one store, of which there are three at least
 TICK = 0.0005  # seconds between two ticks
 FASTER, SHORTER = 20, 10
 """How often the matrix is faster than LangChain's store, and holds up the loop shorter, at least."""
-
-
-class Ready(Embeddings):
-    """Hands out vectors that are there already; a text is the number of its vector."""
-
-    def __init__(self, vectors: Any) -> None:
-        self.vectors = vectors
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return the vectors with these numbers."""
-        rows: list[list[float]] = self.vectors[list(map(int, texts))].tolist()
-        return rows
-
-    def embed_query(self, text: str) -> list[float]:
-        """Return the vector with this number."""
-        return self.embed_documents([text])[0]
-
-
-class Bound:
-    """Multiplies, and does nothing else."""
-
-    def __init__(self, embedding: Ready) -> None:
-        self.matrix = np.asarray(embedding.vectors, np.float32)
-
-    async def asimilarity_search_by_vector(self, query: list[float], k: int) -> Any:  # noqa: ARG002 - as a store has it
-        """Return the products, unsorted."""
-        return self.matrix @ np.asarray(query, np.float32)
 
 
 def in_ivf(embedding: Ready) -> FaissVectorStore:
@@ -72,13 +43,6 @@ STORES: dict[str, Callable[[Any], Any]] = {
     "FaissVectorStore Flat": FaissVectorStore,
     LEARNING: in_ivf,
 }
-
-
-def vectors_in_clusters(count: int) -> Any:
-    draw = np.random.default_rng(6)
-    centres = draw.normal(size=(CLUSTERS, DIMENSION))
-    noise = draw.normal(size=(count, DIMENSION)) * SPREAD
-    return centres[draw.integers(CLUSTERS, size=count)] + noise
 
 
 @asynccontextmanager
@@ -118,14 +82,6 @@ async def search(store: Any, queries: list[list[float]]) -> tuple[float, float, 
             await asyncio.sleep(2 * TICK)
             found.append({each.id for each in documents} if isinstance(documents, list) else set())
         return median(took), gap(), found
-
-
-def filled(make: Callable[[Any], Any], embedding: Ready) -> Any:
-    store = make(embedding)
-    if isinstance(store, VectorStore):
-        texts = map(str, range(len(embedding.vectors)))
-        store.add_documents([Document(text, id=text) for text in texts])
-    return store
 
 
 async def measured(size: int) -> dict[str, tuple[float, float, float]]:

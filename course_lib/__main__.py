@@ -30,17 +30,27 @@ def main(arguments: list[str] | None = None) -> int:
         "lab", help="open your own copy of a notebook in JupyterLab; other flags go to JupyterLab"
     )
     lab.add_argument("notebook", nargs="?", default=FIRST, help=f"such as {FIRST} (the default)")
-    commands.add_parser("reset", help="begin anew: put my/ aside and copy the notebooks again")
+    doctor.add_argument("--report", action="store_true", help="print one line to send back")
+    doctor.add_argument("--collect", type=Path, metavar="FILE", help="sum up such lines")
+    reset = commands.add_parser(
+        "reset", help="begin anew: put my/ aside and copy the notebooks again"
+    )
+    reset.add_argument("--zip", action="store_true", help="put it aside as one archive")
+    commands.add_parser("grade", help="check submitted notebooks", add_help=False)
     commands.add_parser("room", help="for a workshop: a board for the room", add_help=False)
     options, flags = parser.parse_known_args(arguments)
     if options.command == "lab":
         return _or_complain(lambda: _open_lab(options.notebook, flags))
     if options.command == "room":
         return _or_complain(lambda: _run_room(flags))
+    if options.command == "grade":
+        return _or_complain(lambda: _grade(flags))
     if flags:
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
     if options.command == "reset":
-        return _or_complain(_reset)
+        return _or_complain(lambda: _reset(as_zip=options.zip))
+    if options.command == "doctor" and (options.report or options.collect):
+        return _or_complain(lambda: _report(options.collect))
 
     from course_lib import doctor as examination  # noqa: PLC0415 - `--help` needs none of it
 
@@ -68,9 +78,25 @@ def _run_room(flags: list[str]) -> int:
     return run(flags)
 
 
-def _reset() -> int:
-    aside = working_copy.reset(ROOT)
-    kept = "" if aside is None else f"; the old ones, and their progress, are in {aside.name}/"
+def _grade(flags: list[str]) -> int:
+    from course_lib.room.grade import main as run  # noqa: PLC0415 - likewise
+
+    return run(flags)
+
+
+def _report(collected: Path | None) -> int:
+    from course_lib.room import readiness  # noqa: PLC0415 - likewise
+
+    said = (
+        readiness.line() if collected is None else readiness.summary(collected.read_text("utf-8"))
+    )
+    sys.stdout.write(f"{said}\n")
+    return 0
+
+
+def _reset(*, as_zip: bool) -> int:
+    aside = working_copy.reset(ROOT, as_zip=as_zip)
+    kept = "" if aside is None else f"; the old ones, and their progress, are in {aside.name}"
     sys.stdout.write(f"New copies are in {working_copy.FOLDER}/{kept}.\n")
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +97,12 @@ def find(root: Path, name: str) -> Path:
     raise LookupError(f"no notebook {name!r}: there are {', '.join(copy.stem for copy in copies)}")
 
 
-def reset(root: Path) -> Path | None:
+def reset(root: Path, *, as_zip: bool = False) -> Path | None:
     """Begin anew: put `my/` aside, progress and all, and copy the notebooks again.
 
     Args:
         root: The folder that holds `notebooks/`.
+        as_zip: Pack them into one archive, for the next group on the same machine.
 
     Returns:
         Where the old copies are now; None if there were none.
@@ -109,6 +111,10 @@ def reset(root: Path) -> Path | None:
     if folder.exists():
         aside = _free(root / f"{FOLDER}-{time.strftime('%Y-%m-%d')}")
         folder.rename(aside)
+        if as_zip:
+            packed = shutil.make_archive(str(aside), "zip", root, aside.name)
+            shutil.rmtree(aside)
+            aside = Path(packed)
     update(root)
     return aside
 
@@ -125,7 +131,7 @@ def stem_of(path: Path) -> str:
 
 def _free(wanted: Path) -> Path:
     number, free = 1, wanted
-    while free.exists():
+    while free.exists() or free.with_suffix(".zip").exists():
         number += 1
         free = wanted.with_name(f"{wanted.name}-{number}")
     return free

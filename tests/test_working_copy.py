@@ -1,6 +1,7 @@
 """A learner works in copies without outputs, which nothing overwrites."""
 
 import json
+import zipfile
 
 import nbformat
 import pytest
@@ -85,6 +86,17 @@ def test_beginning_anew_keeps_the_old_copies_aside(course):
     assert first != second
     assert not (course / "my/notes.txt").exists()
     assert (course / "my/01_first.ipynb").exists()
+
+
+def test_the_old_copies_can_be_one_archive(course):
+    """For the next group on the same machine; also twice on one day."""
+    working_copy.update(course)
+    (course / "my/notes.txt").write_text("mine")
+    first, second = (working_copy.reset(course, as_zip=True) for _ in range(2))
+    with zipfile.ZipFile(first) as packed:
+        assert packed.read(f"{first.stem}/notes.txt") == b"mine"
+    assert first != second
+    assert sorted(path.name for path in course.glob("my*")) == ["my", first.name, second.name]
 
 
 @pytest.mark.parametrize("name", ["2", "02", "02_second", "02_second.ipynb", "my/02_second.ipynb"])

@@ -219,7 +219,7 @@ class AsyncCache:
         keys = list(keys)
         found = self._memory.find_many(keys)
         late: dict[Any, Entry] = {}
-        if None in found:
+        if not all(found):
             missing = self._missing(keys, found)
             entries = await self._tasks.join(missing, _many(compute))
             late = dict(zip(missing, entries, strict=True))
@@ -296,7 +296,7 @@ class AsyncCache:
         keys = list(keys)
         found = self._memory.find_many(keys)
         late: dict[Any, Entry] = {}
-        if None in found:
+        if not all(found):
             missing = self._missing(keys, found)
             entries = self._threads.join(missing, lambda some: _entries(compute(some)))
             late = dict(zip(missing, entries, strict=True))

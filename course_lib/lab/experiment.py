@@ -6,10 +6,12 @@ Only ratios and lower bounds hold from machine to machine. Where a number must b
 
 import asyncio
 import inspect
+import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from course_lib.lab.hygiene import note_gap
@@ -95,22 +97,22 @@ async def measure(
     name = name or str(getattr(program, "__name__", "program"))
     if provider is not None:
         provider.reset()
-    async with _watched_loop() as gaps:
+    async with _watched_loop() as watch:
         wall, cpu = time.perf_counter(), time.process_time()
         value = program()
         if inspect.isawaitable(value):
             value = await value
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    longest = max((end - start for start, end in gaps), default=0.0)
+    gaps = watch.gaps
     if not blocks:
-        note_gap(longest, name)
+        note_gap(watch.blocked, name)
     return Measured(
         name=name,
         value=value,
         seconds=wall,
         cpu=cpu,
         gaps=tuple(gap for gap in gaps if gap[1] - gap[0] >= NOTABLE_GAP),
-        longest_gap=longest,
+        longest_gap=max((end - start for start, end in gaps), default=0.0),
         seen=None if provider is None else provider.ledger(),
     )
 
@@ -124,18 +126,41 @@ def _require_function(program: object) -> None:
         )
 
 
+@dataclass(slots=True)
+class _Watch:
+    """Stand-stills of a loop.
+
+    Attributes:
+        gaps: All of them, as (start, end).
+        blocked: Seconds of the longest, without the time in which no processor was free: that is
+            the machine's doing, not the program's.
+    """
+
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    blocked: float = 0.0
+
+
 @asynccontextmanager
-async def _watched_loop() -> AsyncIterator[list[tuple[float, float]]]:
-    """Give a list that gets every stand-still of the running loop, as (start, end)."""
-    gaps: list[tuple[float, float]] = []
-    last = time.monotonic()
+async def _watched_loop() -> AsyncIterator[_Watch]:
+    """Give what gets every stand-still of the running loop."""
+    watch = _Watch()
+    with _starvation() as seconds_starved:
+        async with _beating(watch, seconds_starved):
+            yield watch
+
+
+@asynccontextmanager
+async def _beating(watch: _Watch, seconds_starved: Callable[[], float]) -> AsyncIterator[None]:
+    """Look at both clocks again and again, on the loop itself."""
+    last, starved = time.monotonic(), seconds_starved()
 
     def look() -> None:
-        nonlocal last
-        now = time.monotonic()
+        nonlocal last, starved
+        now, starved_now = time.monotonic(), seconds_starved()
         if now - last > 2 * BEAT:
-            gaps.append((last, now))
-        last = now
+            watch.gaps.append((last, now))
+            watch.blocked = max(watch.blocked, now - last - (starved_now - starved))
+        last, starved = now, starved_now
 
     async def beat() -> None:
         while True:
@@ -145,10 +170,25 @@ async def _watched_loop() -> AsyncIterator[list[tuple[float, float]]]:
     watcher = asyncio.create_task(beat(), name="lab: watch the loop")
     try:
         await asyncio.sleep(0)  # the first look, before the program starts
-        yield gaps
+        yield
     finally:
         look()
         await _cancelled(watcher)
+
+
+@contextmanager
+def _starvation() -> Iterator[Callable[[], float]]:
+    """Give a function: for how many seconds this thread was ready to run and had no processor.
+
+    Linux tells; elsewhere it is 0.
+    """
+    try:
+        file = Path("/proc/thread-self/schedstat").open("rb", buffering=0)  # noqa: SIM115 - below
+    except OSError:
+        yield lambda: 0.0
+        return
+    with file:
+        yield lambda: int(os.pread(file.fileno(), 64, 0).split()[1]) / 1e9
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -10,8 +10,6 @@ from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
-from langchain_core.language_models import BaseChatModel
-
 from course_lib.errors import (
     Unavailable,
     credentials_of,
@@ -119,6 +117,8 @@ class ModelChat:
     """
 
     def __init__(self, model: Runnable[Any, Any], secrets: Collection[str] = ()) -> None:
+        from langchain_core.language_models import BaseChatModel  # noqa: PLC0415 - beside its use
+
         self._model = model
         self._secrets = secrets
         self._takes_length = isinstance(model, BaseChatModel)

@@ -30,7 +30,7 @@ from course_lib.room.guard import (
 )
 from course_lib.room.provider import PATH, token_in
 from course_lib.room.register import Full, Register, new_code
-from course_lib.room.sentences import sentences
+from course_lib.room.sentences import questions, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -79,7 +79,7 @@ class Room:
         self.register, self.gateway = register, gateway
         self._hosts, self._title = frozenset(hosts), title
         self._rates = Rates(rate=2, burst=30)
-        self._sentences = sentences()
+        self._sentences, self._questions = sentences(), questions()
         self._watchers = 0
         folder = resources.files("course_lib.room") / "page"
         self._texts = {
@@ -243,7 +243,7 @@ class Room:
         """Return what stays the same as long as the room runs."""
         exercises = [{"id": each.id, "title": each.title} for each in EXERCISES.values()]
         facts = {"exercises": exercises, "sentences": self._sentences, "title": self._title}
-        return {**facts, "code": self.code}
+        return {**facts, "questions": self._questions, "code": self.code}
 
 
 async def _event(response: web.StreamResponse, kind: str, data: dict[str, Any]) -> None:

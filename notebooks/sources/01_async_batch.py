@@ -8,7 +8,8 @@
 # - run the LangChain pipeline that everybody writes first, against a real HTTP service on your own machine
 # - predict what it costs, measure it, and find the thread pool that you never asked for
 # - give it an async side with `RunnableLambda(func, afunc=...)` and measure again
-# - spring the traps on the way: sessions, timeouts, blocked loops, failures, patched loops
+# - make a slow program of somebody's fast, and find the fault in another
+# - meet the traps: sessions, timeouts, blocked loops, failures
 #
 # ## What you'll learn
 #
@@ -23,8 +24,9 @@
 # | --- | --- | --- |
 # | `async` and `await` | necessary | [A conceptual overview of asyncio](https://docs.python.org/3/howto/a-conceptual-overview-of-asyncio.html) |
 # | LangChain runnables | helpful | [RunnableLambda](https://reference.langchain.com/python/langchain_core/runnables/) |
+# | Words | look them up | [Glossary](../docs/glossary.md) |
 # | Account, key, network | none | the provider runs on this machine |
-# | Time | 60 to 75 minutes | a run of all cells takes seconds |
+# | Time | 85 to 100 minutes | a run of all cells takes seconds |
 
 # %%
 import asyncio
@@ -38,50 +40,62 @@ from langchain_core.runnables import RunnableLambda
 
 from course_lib import lab, service
 from course_lib.async_batch import ServiceClient, SyncServiceClient, as_runnable, run_sync
-from course_lib.lab import compare, exercise, measure, plots, predict
+from course_lib.lab import compare, exercise, measure, plots, predict, simulate
 
 # %% [markdown]
-# The provider is a process of its own. It searches a handbook of short passages, and takes for each answer as long as it is told to.
+# The provider is a process of its own. It searches a handbook of short passages, and takes for each answer as long as it is told to. Its client is synchronous, as most are.
 
 # %%
 provider = service.start()
+slow_client = SyncServiceClient(provider.url, timeout=5)
+
+
+def answers_take(seconds):
+    provider.configure(latency=service.Latency.constant(seconds), rate_limit=None, faults=None)
+
 
 # %% [markdown]
-# Change the numbers here, and run the cells again:
+# **Change it and look.** These two numbers are meant to be changed, to half, double, or whatever you like. Then run the cells below again.
 
-# %%
+# %% tags=["parameters"]
 COUNT = 50  # questions
 LATENCY = 0.1  # seconds that the provider takes for each answer
 
-provider.configure(
-    latency=service.Latency.constant(LATENCY), rate_limit=None, capacity=None, faults=None
-)
+# %%
 QUESTIONS = lab.questions(COUNT)
-print(f"{COUNT} questions, {LATENCY * 1000:.0f} ms each, such as: {QUESTIONS[0]}")
+print(f"{COUNT} questions, {LATENCY * 1000:g} ms each, such as: {QUESTIONS[0]}")
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## The pipeline that everybody writes first
 #
-# The client is synchronous, as most are. A `RunnableLambda` makes it a step of a pipeline, and the answer is a list of documents.
+# *On the 90-minute path.*
+#
+# A `RunnableLambda` makes the client's function a step of a pipeline. The answer is a list of documents.
 
 # %%
-slow_client = SyncServiceClient(provider.url, timeout=5)
 naive = RunnableLambda(slow_client.search)
 
 best = naive.invoke("What does Little's law say?")[0]
 print(best.metadata["title"], "", *textwrap.wrap(best.page_content, 90), sep="\n")
 
 # %% [markdown]
-# **Predict.** `abatch` promises to run a step over many inputs at once. How long will it take for all fifty questions? Write your guess, in seconds, in place of `...`; there is no penalty for being wrong, and much to be learned from it.
+# **Predict.** `abatch` promises to run a step over many inputs at once. How long does it take for all questions? Write your guess, in seconds, in place of `...`. A wrong guess costs nothing and teaches much.
 
 # %%
-guess = predict("50 questions through naive.abatch", ...)  ### SOLUTION: 0.1
+guess = predict(f"{COUNT} questions through naive.abatch", ...)  ### SOLUTION: 0.1
 guess
+
+# %% [markdown]
+# **Watch.** This is the provider's own page. It shows each call while it happens. In JupyterLab, right-click it and choose "Create New View for Output".
+
+# %%
+lab.live(provider)
 
 # %% [markdown]
 # **Measure.** `measure` runs the program once, and brings back what the provider saw.
 
 # %%
+answers_take(LATENCY)
 slow = await measure(lambda: naive.abatch(QUESTIONS), provider=provider, name="naive.abatch")
 guess.reveal(slow.seconds)
 
@@ -89,19 +103,21 @@ guess.reveal(slow.seconds)
 plots.timeline(slow.ledger.calls, title="naive.abatch, as the provider saw it")
 
 # %% [markdown]
-# **Explain.** Each bar is a call, each row a place at the provider's counter. The calls come in *waves*. A function that is not `async` cannot wait without holding a thread, so `ainvoke` sends it to the event loop's default pool, which has `min(32, cores + 4)` threads. With more calls than threads the rest wait, and the time is
+# **Explain.** Each bar is a call. Each row is a place at the provider's counter. The calls come in *waves*: a function that is not `async` cannot wait without holding a thread, so `ainvoke` sends it to the event loop's default pool. That pool has `min(32, cores + 4)` threads. When there are more calls than threads, the rest wait, and the time is
 #
 # $$\left\lceil \frac{N}{\text{threads}} \right\rceil \times \text{latency}$$
 
 # %%
 threads = lab.default_threads()
-bound = math.ceil(COUNT / threads) * LATENCY
-print(f"{threads} threads here, {math.ceil(COUNT / threads)} waves")
+waves = math.ceil(COUNT / threads)
+bound = waves * LATENCY
+print(f"{COUNT} questions, {threads} threads: {waves} waves, each {LATENCY:g} s")
 print(f"bound {bound:.2f} s, measured {slow.seconds:.2f} s")
-assert slow.peak_in_flight <= threads and slow.seconds >= bound
+assert slow.peak_in_flight <= threads, f"more than {threads} calls at once"
+assert slow.seconds >= bound, f"faster than {waves} waves"
 
 # %% [markdown]
-# Does the formula hold for other batches? Shorter calls, other sizes, beside the curve:
+# Does the formula hold for other batches? Here are shorter calls and other sizes, beside the curve:
 
 # %%
 SIZES = [1, threads, threads + 1, 2 * threads, 3 * threads]
@@ -114,7 +130,7 @@ async def batch_seconds(questions):
 # %%
 measured = {}
 for ms in (15, 40):
-    provider.configure(latency=service.Latency.constant(ms / 1000))
+    answers_take(ms / 1000)
     times = [await batch_seconds(lab.questions(n)) for n in SIZES]
     measured[f"{ms} ms a call"] = SIZES, times
 
@@ -130,17 +146,51 @@ labels = {"title": "A staircase: one step a wave", "x": "questions in the batch"
 plots.versus_model(measured, curve, steps=True, **labels)
 
 # %% [markdown]
-# The bound holds, and the steps are there. What lies above them is the client's own work for each call: the larger the batch and the shorter the call, the more it counts. It comes back below.
+# The bound holds, and the steps are there. What lies above them is the client's own work for each call. It counts the more, the larger the batch and the shorter the call. It comes back below.
 #
-# ### What `max_concurrency` does, and does not do
-#
-# There is a setting that looks as if it were made for this: `max_concurrency`. **Predict** what `max_concurrency=50` makes of it.
+# **Play.** In virtual time the same experiment is exact and takes milliseconds. Move the sliders: when does one thread more help, and when does it not?
+
 
 # %%
-provider.configure(latency=service.Latency.constant(0.02))
-print(f"as it is: {math.ceil(COUNT / threads)} waves, 20 ms each")
-at_50 = predict("50 questions with max_concurrency=50", ...)  ### SOLUTION: 0.2
-at_50
+async def answered_at(at_once, calls, seconds):
+    slots, done = asyncio.Semaphore(at_once), []
+
+    async def call():
+        async with slots:
+            await asyncio.sleep(seconds)
+        done.append(asyncio.get_running_loop().time())
+
+    await asyncio.gather(*(call() for _ in range(calls)))
+    return done
+
+
+# %%
+def pool_and_afunc(threads=6, latency_ms=100, questions=50):
+    run = lambda n: simulate(lambda: answered_at(n, questions, latency_ms / 1000))
+    pool, free = run(threads), run(100)
+    steps = {
+        f"{threads} threads": ([0, *pool.value], range(questions + 1)),
+        "100 connections": ([0, *free.value], range(questions + 1)),
+    }
+    title = f"The pool takes {pool.seconds:g} s, async calls take {free.seconds:g} s"
+    return plots.over_time(steps, title=title, y="questions answered")
+
+
+lab.play(pool_and_afunc, threads=(1, 32, 1), latency_ms=(5, 300, 5), questions=(1, 300, 1))
+
+# %% [markdown] tags=["path-90"]
+# ### What `max_concurrency` does, and does not do
+#
+# *On the 90-minute path.*
+#
+# One setting looks as if it were made for this: `max_concurrency`. **Predict** how long the questions take when it allows all of them at once, and each answer takes a fiftieth of a second.
+
+# %%
+SHORT = 0.02  # seconds
+allowed = {"max_concurrency": COUNT}
+print(f"as it is: {waves} waves, each {SHORT * 1000:g} ms")
+with_limit = predict("the same, with max_concurrency for all of them", ...)  ### SOLUTION: 0.2
+with_limit
 
 
 # %%
@@ -148,24 +198,39 @@ async def with_config(name, config):
     return await measure(lambda: naive.abatch(QUESTIONS, config), provider=provider, name=name)
 
 
+answers_take(SHORT)
 plain = await with_config("as it is", {})
-asked_for_50 = await with_config("max_concurrency=50", {"max_concurrency": 50})
-with lab.default_executor(50):
-    pool_of_50 = await with_config("a pool of 50", {})
+asked_for_all = await with_config("with max_concurrency", allowed)
+with lab.default_executor(COUNT):
+    larger_pool = await with_config("in a larger pool", {})
 
 # %%
-for run in (plain, asked_for_50, pool_of_50):
+for run in (plain, asked_for_all, larger_pool):
     print(f"{run.name}: at most {run.peak_in_flight} at once, {run.seconds:.2f} s")
-assert asked_for_50.peak_in_flight <= threads
-at_50.reveal(asked_for_50.seconds)
+print(f"{waves} waves, each {SHORT:g} s: {waves * SHORT:.2f} s and the client's work")
+with_limit.reveal(asked_for_all.seconds)
 
 # %% [markdown]
-# **Explain.** `max_concurrency` can only lower the number of calls at once: it bounds how many `abatch` *starts*, it does not make the pool any larger. A larger pool helps. It is the loop's, so it is changed for everything else in the process as well.
+# **Explain.** `max_concurrency` can only lower the number of calls at once. It bounds how many calls `abatch` *starts*, and makes the pool no larger. A larger pool helps, but it belongs to the loop: it is changed for everything else in the process as well.
+#
+# The sync method `batch` is different. It makes a pool of its own for each call, and there `max_concurrency` *does* set the number of threads:
+
+
+# %%
+async def in_own_pool(limit):
+    config = {"max_concurrency": limit}
+    return await measure(lambda: naive.batch(QUESTIONS, config), provider=provider, blocks=True)
+
+
+for limit in (2, 10, 20):
+    run = await in_own_pool(limit)
+    assert run.peak_in_flight <= limit, f"more than max_concurrency={limit} at once"
+    print(f"batch, max_concurrency={limit}: {run.seconds:.2f} s")
 
 # %% [markdown]
 # ### Who else uses that pool
 #
-# The look-up of a host name does. While your sync lambdas keep the pool busy, even an *async* client that has to look up `localhost` stands behind them in the queue.
+# The look-up of a host name does. While your sync lambdas keep the pool busy, even an *async* client waits behind them when it has to look up `localhost`.
 
 
 # %%
@@ -188,8 +253,12 @@ by_address = await seconds_beside_a_batch("127.0.0.1")
 by_name = await seconds_beside_a_batch("localhost")
 print(f"by address {by_address:.2f} s, by name {by_name:.2f} s")
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## An async side
+#
+# *Run first: [The pipeline that everybody writes first](#The-pipeline-that-everybody-writes-first).*
+#
+# *On the 90-minute path.*
 #
 # `RunnableLambda(func, afunc=...)` takes both: `invoke` and `batch` use the first, `ainvoke` and `abatch` the second. The async client waits for all its answers in one thread.
 
@@ -201,7 +270,7 @@ async def with_client(use):
 
 
 # %%
-twenty = QUESTIONS[:20]
+twenty = lab.questions(20)
 
 
 async def one_by_one(chain):
@@ -213,7 +282,7 @@ async def gathered(chain):
 
 
 # %% [markdown]
-# **Predict.** Five ways to ask twenty questions. How many times faster is the fastest than the sync function under `abatch`?
+# **Predict.** There are five ways to ask twenty questions. How many times faster is the fastest than the sync function under `abatch`?
 
 # %%
 faster = predict("speed-up over sync abatch", ..., "x")  ### SOLUTION: 4
@@ -229,7 +298,7 @@ variants = {
 }
 
 # %%
-provider.configure(latency=service.Latency.constant(0.02))
+answers_take(0.02)
 ways = await compare(variants, bound=0.02, rounds=2, blocks=True)
 ways
 
@@ -237,20 +306,83 @@ ways
 plots.bars(ways)
 
 # %%
-assert ways.values_agree
+assert ways.values_agree, "the five ways give different answers"
+print(f"{math.ceil(20 / threads)} waves in the pool, one without: the speed-up is at most that")
 faster.reveal(max(ways.speedup(variant.name) for variant in ways.variants))
 
 # %% [markdown]
-# **Explain.** An `await` in a loop is as sequential as no `await` at all: one by one is the slowest of all, although every call is async. `gather` and `abatch` start all calls before they wait for the first. And `batch` with enough threads is nearly as fast: *the gain comes from concurrency, not from the word async*. What async buys is waiting that costs next to nothing, cancellation that works, and no pool to size.
+# **Explain.** An `await` in a loop is as sequential as no `await` at all. So "one by one" is the slowest, although every call is async. `gather` and `abatch` start all calls before they wait for the first. And `batch` with enough threads is nearly as fast: *the gain comes from concurrency, not from the word async*. Async buys three things: waiting that costs next to nothing, cancellation that works, and no pool whose size you have to choose.
 #
+# ### Exercise 1.1: a slow report of somebody's
+#
+# A colleague wrote this report. `search(question)` returns the names of pages, and `read(page)` returns the text of one:
+
+
+# %%
+async def report(search, read, questions):
+    pages = {}
+    for question in questions:
+        names = await search(question)
+        pages[question] = [await read(page) for page in names]
+    return pages
+
+
+# %%
+async def search(question):
+    await asyncio.sleep(0.2)
+    return [f"{question} page {number}" for number in range(3)]
+
+
+async def read(page):
+    await asyncio.sleep(0.1)
+    return f"text of {page}"
+
+
+# %% [markdown]
+# **Predict.** Each search finds three pages. How long does the report on twenty questions take?
+
+# %%
+slow_report = predict("the report on 20 questions", ...)  ### SOLUTION: 10
+slow_report
+
+# %%
+reported = simulate(lambda: report(search, read, twenty))
+print(f"20 * (0.2 s + 3 * 0.1 s) = {20 * (0.2 + 3 * 0.1):g} s")
+slow_report.reveal(reported.seconds)
+
+# %% [markdown]
+# Nothing here has to wait for so long. Which call needs which? What is the shortest time that any program can take? Then **change** it: write `quick_report(search, read, questions)`. About 6 lines. The check **measures** the gain, in virtual time. Graded:
+#
+# - It returns what `report` returns: a dict with every question, in their order. The pages of a question are a list, in the order of their names, whatever they hold (`None`, `0` and `""` are pages, too).
+# - It asks for nothing more often than `report` does.
+# - It takes as long as its slowest question takes alone. However many questions and pages there are, none waits for another that it does not need.
+#
+# `exercise("1.1").hint()` helps.
+
+
+# %% tags=["exercise"] exercise="1.1"
+async def quick_report(search, read, questions):
+    ### BEGIN SOLUTION
+    async def pages(question):
+        return await asyncio.gather(*(read(page) for page in await search(question)))
+
+    found = await asyncio.gather(*(pages(question) for question in questions))
+    return dict(zip(questions, found, strict=True))
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+await exercise("1.1").check(quick_report)
+
+# %% [markdown]
 # ### Is it "ten to twenty times faster"?
 #
-# That is often said, and the formula says when: `afunc` needs one latency, the pool `ceil(N / threads)` of them, so no speed-up can exceed the number of waves. Sweep both, and find the region.
+# That is often said. The formula says when: `afunc` needs one latency, the pool needs `ceil(N / threads)` of them. So no speed-up can exceed the number of waves. Sweep both, and find the region.
 
 
 # %%
 async def speedup(count, ms):
-    provider.configure(latency=service.Latency.constant(ms / 1000))
+    answers_take(ms / 1000)
     questions = lab.questions(count)
     slow = lambda: naive.abatch(questions)
     fast = lambda: with_client(lambda chain: chain.abatch(questions))
@@ -270,16 +402,39 @@ plots.heatmap(
 )
 
 # %% [markdown]
-# Short calls fall short of their waves, because the client's own work for each call is no longer small beside the wait. And a session opens at most 100 connections by default, so that a large batch has waves of its own. Put both into the model, with the work as just measured, and look at machines that you do not have:
+# For short calls the gain is smaller than the number of waves: the client's own work is no longer small beside the wait. In the corner of the smallest batch and the shortest call, `afunc` can even be *slower*. There is one wave either way, so there is nothing to gain, and the session has to be opened first:
+
+
+# %%
+async def one_wave(chain):
+    return await chain.abatch(lab.questions(threads))
+
+
+# %%
+answers_take(0.001)
+async with ServiceClient(provider.url) as client:
+    open_chain = RunnableLambda(slow_client.search, afunc=client.search)
+    single_wave = {
+        "sync, abatch": lambda: one_wave(naive),
+        "afunc, a session for the batch": lambda: with_client(one_wave),
+        "afunc, a session that is open": lambda: one_wave(open_chain),
+    }
+    single = await compare(single_wave, rounds=5)
+single
+
+# %% [markdown]
+# So keep one session open, and do not expect anything from `afunc` where the calls fit into one wave.
+#
+# A session opens at most 100 connections by default, so a large batch has waves of its own. Put both into the model, with the work as measured, and look at machines that you do not have:
 
 # %%
 fast = await measure(lambda: with_client(lambda chain: chain.abatch(QUESTIONS)))
 work = fast.cpu / COUNT  # seconds of CPU for one call
 
 
-def modelled(count, threads, latency=0.1, connections=100):
-    sync_seconds = max(math.ceil(count / threads) * latency, count * work)
-    return sync_seconds / max(math.ceil(count / connections) * latency, count * work)
+def modelled(count, threads, connections=100):
+    sync_seconds = max(math.ceil(count / threads) * LATENCY, count * work)
+    return sync_seconds / max(math.ceil(count / connections) * LATENCY, count * work)
 
 
 # %%
@@ -289,32 +444,17 @@ plots.heatmap(
     [[modelled(count, pool) for pool in POOLS] for count in BATCHES],
     rows=[f"{count} calls" for count in BATCHES],
     columns=[f"{pool}" for pool in POOLS],
-    title="Speed-up at most, latency 100 ms; framed: 10 to 20 times",
+    title=f"Speed-up at most, latency {LATENCY * 1000:g} ms; framed: 10 to 20 times",
     **labels,
 )
 
 # %% [markdown]
-# So the claim is true for a belt of this map, and for nobody else. Say your bound, not your best run.
-#
-# ### Exercise 1.1: all at once, in order
-#
-# Write `fetch_all(search, queries)`: `await search(query)` once for every query, all of them **concurrently** and however many there are; return a list of the answers, in the order of the queries (without queries: `[]`). About 1 line. Graded in virtual time by makespan and peak in flight; `exercise("1.1").hint()` helps.
-
-
-# %% tags=["exercise"] exercise="1.1"
-async def fetch_all(search, queries):
-    ### BEGIN SOLUTION
-    return await asyncio.gather(*(search(query) for query in queries))
-    ### END SOLUTION
-
-
-# %% tags=["check"]
-await exercise("1.1").check(fetch_all)
+# The claim is true for a belt of this map, and nowhere else. Say your bound, not your best run.
 
 # %% [markdown]
 # ## One session, or one for each call
 #
-# A session keeps its connections open between calls. `async with ServiceClient(...)` inside the function that asks one question looks harmless. **Predict** how many connections a hundred calls open that way, twenty-five at a time.
+# A session keeps its connections open between calls. `async with ServiceClient(...)` inside the function that asks one question looks harmless. **Predict** how many connections a hundred calls open that way, ten at a time.
 
 
 # %%
@@ -323,27 +463,32 @@ opened
 
 
 # %%
+async def ask_once():
+    async with ServiceClient(provider.url) as client:
+        return await client.search("event loop")
+
+
 async def session_per_call():
-    for _ in range(4):
-        await asyncio.gather(*(search_at("127.0.0.1") for _ in range(25)))
+    for _ in range(10):
+        await asyncio.gather(*(ask_once() for _ in range(10)))
 
 
 async def one_session():
     async with ServiceClient(provider.url) as client:
-        for _ in range(4):
-            await asyncio.gather(*(client.search("event loop") for _ in range(25)))
+        for _ in range(10):
+            await asyncio.gather(*(client.search("event loop") for _ in range(10)))
 
 
 # %%
-provider.configure(latency=service.Latency.constant(0.01))
+answers_take(0.01)
 each, one = [await measure(run, provider=provider) for run in (session_per_call, one_session)]
 print(f"connections: {each.ledger.connections} against {one.ledger.connections}")
 print(f"CPU: {each.cpu / one.cpu:.1f}x as much; time: {each.seconds / one.seconds:.1f}x as long")
-assert each.ledger.connections == 100 and one.ledger.connections == 25
+print("10 * 10 calls, a connection each; or 10 connections that are used 10 times")
 opened.reveal(each.ledger.connections)
 
 # %% [markdown]
-# This is loopback without encryption, where a connection is nearly free. Across a network each new one costs a round trip before the first byte of the question, and TLS adds its handshake. And there is a wall: a process may have only so many files open, and a connection is one. The child process below may open 256.
+# This is loopback without encryption, where a connection is nearly free. Across a network each new one costs a round trip before the first byte of the question, and TLS adds its handshake. There is a limit, too: a process may have only so many files open, and a connection is one. The child process below may open 256.
 
 # %%
 STORM = """
@@ -371,17 +516,17 @@ result = asyncio.run(main())
 """
 
 # %%
-provider.configure(latency=service.Latency.constant(0.05))
+answers_take(0.05)
 url = f"{provider.url}/search?q=loop"
 if os.name == "posix":
     own, shared = await lab.run_child(STORM, url=url)
-    assert own > 0 == shared
-    print("too many open files: some calls with a session each, none with one session")
+    print(f"too many open files, on this machine: {own} against {shared} of 300 calls")
+    assert own > 0 == shared, "a session each should run out of files, one session should not"
 
 # %% [markdown]
 # ### A call that tells the truth
 #
-# Two more habits do their damage in silence. The first: the question is pasted into the URL.
+# Two more habits do damage and raise no error. The first: the question is pasted into the URL.
 
 
 # %%
@@ -398,7 +543,7 @@ async with aiohttp.ClientSession() as session:
 [call.query for call in provider.ledger().calls]
 
 # %% [markdown]
-# Three wrong questions, three confident answers, no error. The second habit: the status is never looked at. Here the provider lets through a few calls a second and refuses the rest, and a dashboard that averages all answers shows an *improvement*.
+# Three wrong questions got three confident answers, and no error. The second habit: the status is never looked at. Here the provider lets a fifth of the calls in and refuses the rest. A dashboard that averages all answers shows an *improvement*.
 
 
 # %%
@@ -418,19 +563,26 @@ async def dashboard():
 
 
 # %%
-provider.configure(latency=service.Latency.constant(0.2), rate_limit=None)
+answers_take(0.2)
 answered, average = await dashboard()
-provider.configure(rate_limit=service.RateLimit(rate=0.01, burst=10))
+few = max(1, COUNT // 5)
+provider.configure(rate_limit=service.RateLimit(rate=0.01, burst=few))
 answered_now, average_now = await dashboard()
-provider.configure(rate_limit=None)
+answers_take(0.2)
+
+# %%
 print(f"average: {average:.3f} s before, {average_now:.3f} s now")
 print(f"answers: {answered} before, {answered_now} now")
-assert answered_now == 10 and average_now < average
+assert answered_now == few, f"{few} calls should get in, and no other"
 
 # %% [markdown]
 # ### Exercise 1.2: a call that tells the truth
 #
-# Write `ask(session, url, query)`: `GET {url}/search` with the query encoded, over the `aiohttp` session that is given; an error for any status that is not 2xx; returns the list of the `id` of each of the `results`. About 4 lines. Graded by what a real provider receives.
+# Write `ask(session, url, query)`. About 4 lines. Graded by what a real provider receives:
+#
+# - It sends one `GET {url}/search`, with the query encoded, over the `aiohttp` session that is given.
+# - It returns the list of the `id` of each of the `results`.
+# - It raises an error for any status that is not 2xx.
 
 
 # %% tags=["exercise"] exercise="1.2"
@@ -448,12 +600,13 @@ await exercise("1.2").check(ask)
 
 # %% [markdown]
 # `ServiceClient` does the same, with one small tree of errors (`course_lib.errors`), and a timeout that is worth reading: `??ServiceClient`.
-#
+
+# %% [markdown]
 # ## Traps
 #
 # ### A blocking call inside an async function
 #
-# The function is `async`, the call in it is not. Nothing else runs meanwhile: no other call, no timeout, no keystroke of yours.
+# The function is `async`, the call in it is not. While it waits, nothing else runs: no other call, no timeout, no keystroke of yours.
 
 
 # %%
@@ -462,17 +615,17 @@ async def search_blocking(question):
 
 
 async def run_twenty(search):
-    chain = as_runnable(search)
-    return await measure(lambda: chain.abatch(twenty), provider=provider, blocks=True)
+    chain, questions = as_runnable(search), lab.questions(20)
+    return await measure(lambda: chain.abatch(questions), provider=provider, blocks=True)
 
 
 # %%
-provider.configure(latency=service.Latency.constant(0.02))
+answers_take(0.02)
 blocking = await run_twenty(search_blocking)
 plots.timeline(blocking.ledger.calls, title="Blocking", gaps=blocking.gaps)
 
 # %% [markdown]
-# One lane, and the loop stands still all the time. Mended with an async client, or, where there is none, with `asyncio.to_thread`:
+# There is one lane, and the loop stands still all the time. An async client mends it. Where there is none, `asyncio.to_thread` does:
 
 
 # %%
@@ -482,7 +635,8 @@ async def search_in_thread(question):
 
 mended = await run_twenty(search_in_thread)
 print(f"{mended.peak_in_flight} threads, {blocking.seconds / mended.seconds:.1f}x as fast")
-assert blocking.peak_in_flight == 1 and mended.longest_gap < blocking.longest_gap
+assert blocking.peak_in_flight == 1, "a blocked loop should make one call at a time"
+assert mended.longest_gap < blocking.longest_gap, "the loop should stand still for less long"
 
 # %% [markdown]
 # ### The placeholder
@@ -493,14 +647,15 @@ assert blocking.peak_in_flight == 1 and mended.longest_gap < blocking.longest_ga
 client = ServiceClient(provider.url)
 placeholder = RunnableLambda(lambda question: question, afunc=client.search)
 
+answers_take(0.02)
 provider.reset()
 print("invoke:", placeholder.invoke("What is a token bucket?"))
 print("batch: ", placeholder.batch(["What is jitter?", "What is a barrier?"]))
 asked = provider.ledger().requests
-assert asked == 0
+print("requests:", asked)
 
 # %% [markdown]
-# The questions, handed back as answers, and the provider was never asked. `as_runnable` makes a Runnable whose sync side is real (`func=`), or refuses:
+# The questions came back as answers, and the provider was never asked. `as_runnable` makes a Runnable whose sync side is real (`func=`), or refuses:
 
 # %%
 try:
@@ -511,11 +666,11 @@ except TypeError as error:
 # %% [markdown]
 # ### The pool that you *did* get
 #
-# An `aiohttp` session opens at most 100 connections at once, and its `total` timeout runs while a call waits for one. Four hundred calls, each of which the provider answers well within the timeout, which is the same for both clients:
+# An `aiohttp` session opens at most 100 connections at once, and its `total` timeout runs while a call waits for one. Below are four hundred calls. The provider answers each well within the timeout, which is the same for both clients:
 
 
 # %%
-TIMEOUT = 0.25  # seconds
+TIMEOUT = 0.75  # seconds
 
 
 async def timeouts(call):
@@ -542,27 +697,23 @@ async def with_service_client():
 
 
 # %%
-provider.configure(latency=service.Latency.constant(0.1))
+answers_take(0.3)
+url = f"{provider.url}/search?q=loop"
 bare = await with_bare_session()
 ours = await with_service_client()
-print(
-    "calls that timed out:",
-    "many" if bare > ours else "few",
-    "against",
-    "few" if ours < bare else "many",
-)
-assert bare >= 100 and ours < bare
+print(f"calls that timed out, on this machine: {bare} against {ours}")
+assert ours < bare, "fewer should time out where a call's time starts with its connection"
 
 # %% [markdown]
-# `ServiceClient` has the same limit, and starts a call's time only when the call has its connection. Keep your own limit at or below the pool's, and let timeouts begin after the wait.
+# `ServiceClient` has the same limit. It starts a call's time only when the call has its connection. Keep your own limit at or below the pool's, and let timeouts begin after the wait.
 #
 # ### One failing question
 #
-# The provider refuses an empty question at once. Fifty good ones are with it in the batch. `abatch` raises: what happens to the others?
+# The provider refuses an empty question at once. Good questions are with it in the batch. `abatch` raises. What happens to the others? **Predict** how many good answers you pay for and never see.
 
 
 # %%
-lost = predict("good answers that are paid for and thrown away", ..., "")  ### SOLUTION: 50
+lost = predict(f"answers thrown away, of {COUNT} good ones", ..., "")  ### SOLUTION: 50
 lost
 
 
@@ -582,21 +733,21 @@ async def one_bad_apple(**options):
         return await fail_one(client, **options)
 
 
-provider.configure(latency=service.Latency.constant(0.04))
+answers_take(0.04)
 batch = await measure(one_bad_apple, provider=provider)
 print("raised:", batch.value)
-assert batch.ledger.answered == COUNT
+print(f"{COUNT + 1} calls started, one failed, {batch.ledger.answered} answered for nobody")
 lost.reveal(batch.ledger.answered)
 
 # %% [markdown]
-# The error came at once; the others went on, were answered, and thrown away. With a limit it is worse: calls *start* after the batch has failed.
+# The error came at once. The others went on, were answered, and thrown away. With a limit it is worse: calls *start* after the batch has failed.
 
 # %%
-few = {"max_concurrency": 10}
-limited = await measure(lambda: one_bad_apple(config=few), provider=provider)
+fifth = {"max_concurrency": max(1, COUNT // 5)}
+limited = await measure(lambda: one_bad_apple(config=fifth), provider=provider)
 failed_at = min(call.end for call in limited.ledger.calls if call.status == 400)
-late = [call for call in limited.ledger.calls if call.start > failed_at + 0.025]
-assert late
+late = sum(call.start > failed_at for call in limited.ledger.calls)
+print(f"calls that started after the failure, on this machine: {late}")
 plots.timeline(limited.ledger.calls, title="The first one failed")
 
 # %% [markdown]
@@ -608,7 +759,7 @@ good = [answer for answer in kept if isinstance(answer, list)]
 print(f"{type(kept[0]).__name__} in its place, {len(good)} answers")
 
 # %% [markdown]
-# A `TaskGroup` does the opposite: one failure, and all the others are cancelled and awaited. Decide which of the two you want.
+# A `TaskGroup` does the opposite: after one failure, all the others are cancelled and awaited. Decide which of the two you want.
 
 
 # %%
@@ -626,7 +777,7 @@ except* Exception as group:
 # %% [markdown]
 # ### A timeout round something that cannot be cancelled
 #
-# A thread cannot be stopped. A timeout round the sync function returns on time, and everything goes on behind your back. When the provider hangs, its calls hold the pool, and nothing else that needs a thread runs: not even `x + 1`.
+# A thread cannot be stopped. A timeout round the sync function returns on time, and the thread goes on. When the provider hangs, its calls hold the pool. Then nothing else runs that needs a thread, not even `x + 1`.
 
 
 # %%
@@ -644,7 +795,7 @@ one_more = RunnableLambda(lambda x: x + 1)
 
 
 async def hang_in_threads(client):
-    questions = lab.questions(threads)
+    questions = lab.questions(lab.default_threads())
     hanging = RunnableLambda(client.search).abatch(questions, return_exceptions=True)
     return await within(0.1, hanging), await within(0.2, one_more.ainvoke(1))
 
@@ -660,13 +811,13 @@ print(f"the batch: {batch}, x + 1: {sum_}")
 print("x + 1, when the hung threads have given up:", await one_more.ainvoke(1))
 
 # %% [markdown]
-# The async client is cancelled when it is told to be, on both sides: the provider sees the connection close, and lets go of the call.
+# The async client is cancelled when it is told to be, on both sides: the provider sees the connection close, and drops the call.
 
 
 # %%
 async def hang_async():
     async with ServiceClient(provider.url) as client:
-        return await within(0.1, as_runnable(client.search).abatch(twenty))
+        return await within(0.1, as_runnable(client.search).abatch(lab.questions(20)))
 
 
 provider.configure(faults=HANG)
@@ -684,7 +835,12 @@ print("calls that the provider still holds:", ledger.requests - len(ledger.calls
 # %% [markdown]
 # ### Exercise 1.3: one bad call among many
 #
-# Write `outcomes(search, queries, limit, timeout)`: at most `limit` calls at once; each call has `timeout` seconds *from the moment it starts*; the result is a list with an answer (whatever it is, `None` as well) or an exception for each query, in order; nothing is left running, and when it is cancelled itself, it ends at once and leaves nothing running either. About 9 lines. Graded in virtual time: one call fails, one hangs.
+# Write `outcomes(search, queries, limit, timeout)`. About 9 lines. Graded in virtual time, where one call fails and one hangs:
+#
+# - The result is a list with an answer (whatever it is, `None` as well) or an exception for each query, in order.
+# - At most `limit` calls run at once, and a free slot goes to the next call.
+# - Each call has `timeout` seconds *from the moment it starts*.
+# - Nothing is left running. When the function is cancelled itself, it ends at once and leaves nothing running either.
 
 
 # %% tags=["exercise"] exercise="1.3"
@@ -708,6 +864,51 @@ async def outcomes(search, queries, limit, timeout):
 await exercise("1.3").check(outcomes)
 
 # %% [markdown]
+# ### Exercise 1.4: what is wrong here?
+#
+# This function went through review, has a test, and is in production. It returns the answer to each question, without those that failed:
+
+
+# %%
+async def by_question(search, questions):
+    found = await asyncio.gather(*map(search, questions), return_exceptions=True)
+    answers = [answer for answer in found if not isinstance(answer, Exception)]
+    return dict(zip(questions, answers, strict=False))
+
+
+# %%
+async def echo(question):
+    if not question:
+        raise ValueError("q is missing or empty")
+    return f"answer to {question!r}"
+
+
+await by_question(echo, ["What is jitter?", "What is a gate?"])
+
+# %% [markdown]
+# Find the fault. `BREAKS` is a list of questions to which the function gives a wrong answer, where `search` answers as `echo` does. Then mend it: write `mended(search, questions)`. About 4 lines. Graded:
+#
+# - With `BREAKS`, the function above gives a wrong answer.
+# - `mended` returns a dict: each question that was answered, with its own answer, whatever that is (`None`, `0` and `""` are answers). Those that failed are left out.
+# - It asks each question once, and all of them at once.
+
+
+# %% tags=["exercise"] exercise="1.4"
+BREAKS = ...  ### SOLUTION: ["", "What is jitter?"]
+
+
+async def mended(search, questions):
+    ### BEGIN SOLUTION
+    found = await asyncio.gather(*map(search, questions), return_exceptions=True)
+    pairs = zip(questions, found, strict=True)
+    return {question: answer for question, answer in pairs if not isinstance(answer, Exception)}
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+await exercise("1.4").check(mended, BREAKS)
+
+# %% [markdown]
 # ## Event loops in Jupyter
 #
 # A notebook runs its cells in an event loop that is running already. So a cell may `await`, and `asyncio.run`, which wants to start a loop, refuses:
@@ -721,7 +922,7 @@ except RuntimeError as error:
 pause.close()  # it will never be awaited
 
 # %% [markdown]
-# There are three ways out. **Top-level `await`** is the one to use in a cell. For sync code that must call async code, **`run_sync`** runs it on a loop in a thread of its own. And **`nest_asyncio.apply()`** patches the running loop so that loops nest; this cannot be undone, so it is looked at in child processes.
+# In a cell, use **top-level `await`**. In sync code that must call async code, use **`run_sync`**: it runs it on a loop in a thread of its own:
 
 
 # %%
@@ -732,72 +933,13 @@ def sync_code():
 sync_code()
 
 # %%
-COST = """
-import asyncio, time
-if patched:
-    import nest_asyncio
-    nest_asyncio.apply()
-
-async def tasks():
-    start = time.process_time()
-    for _ in range(5_000):
-        await asyncio.create_task(asyncio.sleep(0))
-    return (time.process_time() - start) / 5_000
-
-result = min(asyncio.run(tasks()) for _ in range(3))
-"""
-
-# %%
-plain_cost, patched_cost = [await lab.run_child(COST, patched=patched) for patched in (0, 1)]
-print(f"a task costs {plain_cost * 1e6:.1f} µs, patched {patched_cost * 1e6:.1f} µs")
+start = time.perf_counter()
+for _ in range(200):
+    run_sync(asyncio.sleep(0))
+print(f"run_sync: {(time.perf_counter() - start) / 200 * 1e6:.0f} µs a call")
 
 # %% [markdown]
-# The cost is the small part. Two nested runs under a patched loop are one stack: the outer one cannot return before the inner one does, whatever it waits for. And a timeout does not reach into a nested run.
-
-# %%
-NESTED = """
-import asyncio, time, nest_asyncio
-nest_asyncio.apply()
-begin = time.monotonic()
-
-async def nested(seconds):
-    asyncio.get_event_loop().run_until_complete(asyncio.sleep(seconds))
-    return time.monotonic() - begin
-
-async def main():
-    return await asyncio.gather(nested(0.02), nested(0.2))
-
-result = asyncio.run(main())
-"""
-
-# %%
-quick, _ = await lab.run_child(NESTED)
-print(f"a nested run of 0.02 s came back after {quick:.2f} s, held up by one of 0.2 s")
-assert quick >= 0.2
-
-# %%
-DEAF = """
-import asyncio, contextlib, time, nest_asyncio
-nest_asyncio.apply()
-result = []
-
-async def main():
-    begin = time.monotonic()
-    async with asyncio.timeout(0.02):
-        asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.2))
-    result.append(time.monotonic() - begin)
-
-with contextlib.suppress(asyncio.CancelledError):  # raised at the end by some Pythons
-    asyncio.run(main())
-"""
-
-# %%
-(ended_after,) = await lab.run_child(DEAF)
-print(f"a timeout of 0.02 s ended its block after {ended_after:.2f} s, and raised nothing")
-assert ended_after >= 0.2
-
-# %% [markdown]
-# `run_sync` blocks the loop that calls it just as long: no way of calling async code from sync code can avoid that. But it patches nothing, each call has a loop to run on that is not nested in another, and it takes a `timeout=` that works. Sync code that you cannot change, and that calls `asyncio.run` itself, runs unpatched in a thread: `await asyncio.to_thread(legacy)`. `nest_asyncio` is for what is left: such code, where it must stay on this thread.
+# `run_sync` blocks the loop that calls it for as long as the work takes. No way of calling async code from sync code can avoid that. Some sync code cannot be changed and calls `asyncio.run` itself: run it in a thread.
 
 
 # %%
@@ -807,16 +949,13 @@ def legacy():
 
 await asyncio.to_thread(legacy)
 
-# %%
-start = time.perf_counter()
-for _ in range(200):
-    run_sync(asyncio.sleep(0))
-print(f"run_sync: {(time.perf_counter() - start) / 200 * 1e6:.0f} µs a call")
+# %% [markdown]
+# A third way, `nest_asyncio`, patches the running loop. The appendix says what it costs.
 
 # %% [markdown]
 # ## Where the time goes when waiting is free
 #
-# With fifty calls in flight the wait is shared; what is left is the CPU of the client, and that is not. What does one Runnable call cost, beside the coroutine in it? **Predict** the CPU seconds of ten thousand calls of a chain of three steps that do nothing.
+# Calls that are [in flight](../docs/glossary.md#in-flight) together share the wait. They do not share the CPU of the client. What does one Runnable call cost, beside the coroutine in it? **Predict** the CPU seconds of ten thousand calls of a chain of three steps that do nothing.
 
 # %%
 ten_thousand = predict("10,000 calls of a chain of three, CPU alone", ...)  ### SOLUTION: 5
@@ -839,32 +978,109 @@ async def cost_of(call, count=100, rounds=5):
 
 
 # %%
-one_step = RunnableLambda(nothing)
+async def fifty_searches():
+    async with ServiceClient(provider.url) as client:
+        return await as_runnable(client.search).abatch(lab.questions(50))
+
+
+answers_take(0.02)
+one_step, searches = RunnableLambda(nothing), await measure(fifty_searches)
+
+# %%
 per_call = {
     "a coroutine": await cost_of(nothing),
     "a task": await cost_of(lambda x: asyncio.create_task(nothing(x))),
     "as_runnable": await cost_of(as_runnable(nothing).ainvoke),
     "a RunnableLambda": await cost_of(one_step.ainvoke),
     "a chain of three": await cost_of((one_step | one_step | one_step).ainvoke),
-    "a search through a Runnable": work,
+    "a search through a Runnable": searches.cpu / 50,
 }
-
 
 # %%
 plots.magnitudes(per_call, title="What one call costs, layer by layer", x="CPU of one call")
 
 # %%
-ten_thousand.reveal(per_call["a chain of three"] * 10_000)
+chain_of_three = per_call["a chain of three"]
+print(f"10,000 * {chain_of_three * 1e6:.0f} µs; at most {1 / chain_of_three:,.0f} calls/s")
+ten_thousand.reveal(chain_of_three * 10_000)
 
 # %% [markdown]
-# No number of connections makes these shorter. A process has one thread for its loop, so CPU per call is the ceiling of its throughput: few Runnables round plain async code, not a stack of them.
+# No number of connections makes these shorter. A process has one thread for its loop, so CPU per call is the ceiling of its throughput. Put few Runnables round plain async code, not a stack of them.
 #
 # `as_runnable` asks LangChain first whether anybody watches. Where nobody does, it skips what a `RunnableLambda` makes for each call: a run, its events, and a task. With a callback or with tracing it takes LangChain's way, event by event.
 
+# %% [markdown]
+# ## Appendix: loops that nest
+#
+# `nest_asyncio.apply()` patches the running loop so that loops nest. This cannot be undone, so it is looked at in child processes. First, what a task costs:
+
 # %%
-costs = list(per_call.values())[:4]
-assert costs == sorted(costs)
-print(f"at most {1 / per_call['a chain of three']:,.0f} calls/s through a chain of three")
+COST = """
+import asyncio, time
+if patched:
+    import nest_asyncio
+    nest_asyncio.apply()
+
+async def tasks():
+    start = time.process_time()
+    for _ in range(5_000):
+        await asyncio.create_task(asyncio.sleep(0))
+    return (time.process_time() - start) / 5_000
+
+result = min(asyncio.run(tasks()) for _ in range(3))
+"""
+
+# %%
+plain_cost, patched_cost = [await lab.run_child(COST, patched=patched) for patched in (0, 1)]
+print(f"a task costs {plain_cost * 1e6:.1f} µs, patched {patched_cost * 1e6:.1f} µs")
+
+# %% [markdown]
+# The cost is the small part. Two nested runs under a patched loop are one stack: the outer one cannot return before the inner one does. And a timeout does not reach into a nested run.
+
+# %%
+NESTED = """
+import asyncio, time, nest_asyncio
+nest_asyncio.apply()
+begin = time.monotonic()
+
+async def nested(seconds):
+    asyncio.get_event_loop().run_until_complete(asyncio.sleep(seconds))
+    return time.monotonic() - begin
+
+async def main():
+    return await asyncio.gather(nested(0.02), nested(0.2))
+
+result = asyncio.run(main())
+"""
+
+# %%
+quick, _ = await lab.run_child(NESTED)
+print(f"a nested run of 0.02 s came back after {quick:.2f} s, held up by one of 0.2 s")
+assert quick >= 0.2, "the outer run should come back after the inner one"
+
+# %%
+DEAF = """
+import asyncio, contextlib, time, nest_asyncio
+nest_asyncio.apply()
+result = []
+
+async def main():
+    begin = time.monotonic()
+    async with asyncio.timeout(0.02):
+        asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.2))
+    result.append(time.monotonic() - begin)
+
+with contextlib.suppress(asyncio.CancelledError):  # raised at the end by some Pythons
+    asyncio.run(main())
+"""
+
+# %%
+(ended_after,) = await lab.run_child(DEAF)
+print(f"a timeout of 0.02 s ended its block after {ended_after:.2f} s, and raised nothing")
+assert ended_after >= 0.2, "the timeout should not reach into the nested run"
+
+# %% [markdown]
+# `run_sync` patches nothing. Each call has a loop that is not nested in another, and it takes a `timeout=` that works. `nest_asyncio` is for what is left: sync code that you cannot change, that calls `asyncio.run`, and that must stay on this thread.
 
 # %% [markdown]
 # ## Checklist
@@ -872,12 +1088,16 @@ print(f"at most {1 / per_call['a chain of three']:,.0f} calls/s through a chain 
 # %%
 lab.checklist(
     {
-        "I know which pool ran my sync function, and its bound": slow.seconds >= bound,
+        "The pool's bound holds for the pipeline": slow.seconds >= bound,
         "afunc beats it, and the answers are the same": ways.values_agree,
-        "One session serves all calls": one.ledger.connections == 25,
+        "One session serves all calls": one.ledger.connections == 10,
         "A blocked loop shows on the timeline": blocking.gaps,
         "A placeholder's answer never reached the provider": asked == 0,
         "One failure is one failure": len(good) == COUNT,
+        "1.1: I made the slow report fast": exercise("1.1").solved,
+        "1.2: my call tells the truth": exercise("1.2").solved,
+        "1.3: my batch keeps one bad call to itself": exercise("1.3").solved,
+        "1.4: I found the fault, and mended it": exercise("1.4").solved,
     }
 )
 
@@ -890,11 +1110,11 @@ lab.predictions()
 # %% [markdown]
 # ## Recap
 #
-# - A sync function under `abatch` runs in the loop's default pool, in `ceil(N / threads)` waves. `max_concurrency` does not size that pool.
-# - `afunc` needs one latency for as many calls as there are connections; the speed-up is at most the number of waves, and the client's CPU caps it for short calls.
-# - One session for the life of the client; `params=` for what goes into a URL; look at the status before the body; start a timeout after the wait for a slot.
-# - A failure in `abatch` neither stops nor spares the other calls: choose `return_exceptions=True` or a `TaskGroup`.
-# - `await` in cells, `run_sync` in sync code, `nest_asyncio` only where nothing else will do.
+# - A sync function under `abatch` runs in the loop's default pool, in `ceil(N / threads)` waves. `max_concurrency` does not size that pool. It does size the pool of `batch`.
+# - `afunc` needs one latency for as many calls as there are connections. The speed-up is at most the number of waves, and the client's CPU limits it for short calls.
+# - Keep one session for the life of the client. Use `params=` for what goes into a URL. Look at the status before the body. Start a timeout after the wait for a slot.
+# - A failure in `abatch` does not stop the other calls, and their answers are lost. Choose `return_exceptions=True` or a `TaskGroup`.
+# - Use `await` in cells, `run_sync` in sync code, and `nest_asyncio` only where nothing else works.
 #
 # Next: [notebook 2](02_rate_limiting.ipynb), limits on concurrency and rate that hold.
 #

@@ -10,6 +10,7 @@
 # - find the barrier inside a chain, and take it out
 # - let batch sizes follow the load of this machine, then follow the service, and compare
 # - build a loop that answers many callers in batches, urgent ones first, and survives its errors
+# - make a slow program of somebody's fast, and find the fault in another
 #
 # ## What you'll learn
 #
@@ -26,6 +27,26 @@
 # | `heapq`, `asyncio.Queue` | helpful | [Queues](https://docs.python.org/3/library/asyncio-queue.html) |
 # | Account, key, network | none | the provider runs on this machine |
 # | Time | 75 to 90 minutes | a run of all cells takes seconds |
+#
+# ## What you still know
+#
+# <details><summary>A provider lets fifty calls in each second, and a call takes a fifth of a second. How many are in flight?</summary>
+#
+# Ten: the rate times the time that a call stays, by Little's law.
+#
+# </details>
+#
+# <details><summary>Two batches run side by side, each with <code>max_concurrency=10</code>. How many calls are in flight?</summary>
+#
+# Up to twenty. `max_concurrency` belongs to one call of `abatch`. A limit that is to hold is one object, shared by all.
+#
+# </details>
+#
+# <details><summary>A call was refused, and it waits for <code>Retry-After</code>. What should it give back meanwhile?</summary>
+#
+# Its slot. Others can use it while the call waits.
+#
+# </details>
 
 # %%
 import asyncio
@@ -43,7 +64,15 @@ from course_lib.batching import CpuSignal, LatencySignal, MicroBatcher, Priority
 from course_lib.batching import adaptive_batch, amap, batch_in_chunks
 from course_lib.lab import VirtualProvider, exercise, plots, predict, simulate
 
+# %% [markdown]
+# **Change it and look.** These numbers are meant to be changed, to half, double, or whatever you like. Then run the cells below again.
+
+# %% tags=["parameters"]
+ITEMS, LIMIT = 48, 8  # questions, and how many of them are worked on at once
+MEDIAN, P99 = 0.1, 1.0  # seconds that an answer takes: half take less, one in a hundred takes more
+
 # %%
+SPREAD = service.Latency.lognormal(p50=MEDIAN, p99=max(P99, MEDIAN), seed=5)
 LATENCY = service.Latency.constant(0.02)
 
 provider = service.start(latency=LATENCY)
@@ -55,10 +84,12 @@ def now():
     return asyncio.get_running_loop().time()
 
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## All at once
 #
-# Notebook 1 started all calls together. Now there are ten thousand, and the provider works on a hundred at a time. **Predict**: how many of them wait in the provider's queue?
+# *On the 90-minute path.*
+#
+# Notebook 1 started all calls together. Now there are ten thousand calls, and the provider works on a hundred at a time. **Predict**: how many of them wait in the provider's queue?
 
 # %%
 MANY, SLOTS = 10_000, 100
@@ -83,12 +114,13 @@ def weighed(program):
 
 # %%
 flood, flood_mb = weighed(all_at_once)
+print(f"{MANY:,} in flight - {SLOTS} worked on = {MANY - SLOTS:,} waiting")
 waiting.reveal(flood.peak_in_flight - flood.peak_working)
 
 # %% [markdown]
-# Each of them holds a task here and a place in the queue there, and the last one has waited for all the others: long enough for a timeout, after which the provider works for nobody.
+# Each of them holds a task here and a place in the queue there. The last one has waited for all the others. That is long enough for a timeout, and then the provider works for nobody.
 #
-# `max_concurrency` bounds the *calls*. And what is made for them? **Predict** how many tasks there are when the first of two thousand calls starts, with `max_concurrency=10`:
+# `max_concurrency` bounds the *calls*. But what is made for them? **Predict** how many tasks there are when the first of two thousand calls starts, with `max_concurrency=10`:
 
 # %%
 tasks = predict("tasks, 2,000 questions, max_concurrency=10", ..., "")  ### SOLUTION: 2_000
@@ -120,14 +152,14 @@ try:
 except TypeError as error:
     print(error)
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## Chunks
 #
-# The usual remedy: cut the list into chunks, and run one chunk after the other. Forty-eight questions, eight at once; most are quick, some are slow.
-
-# %%
-ITEMS, LIMIT = 48, 8
-SPREAD = service.Latency.lognormal(p50=0.1, p99=1.0, seed=5)
+# *Run first: [All at once](#All-at-once).*
+#
+# *On the 90-minute path.*
+#
+# This is the usual remedy: cut the list into chunks, and run one chunk after the other. Most questions are quick, and some are slow.
 
 
 # %%
@@ -143,10 +175,10 @@ def on_spread(batch, **limit):
 
 # %%
 chunks, chunks_ledger = on_spread(batch_in_chunks, size=LIMIT)
-plots.timeline(chunks_ledger.calls, title="Chunks of 8")
+plots.timeline(chunks_ledger.calls, title=f"Chunks of {LIMIT}")
 
 # %% [markdown]
-# Each bar is a call. The white in each row is a place that stands empty while its chunk waits for the slowest: **head-of-line blocking**. No program with eight places can be faster than all the work divided by eight, nor than the longest call: that is the *lower bound* of the makespan.
+# Each bar is a call. The white in each row is a place that stands empty while its chunk waits for the slowest call: **[head-of-line blocking](../docs/glossary.md#head-of-line-blocking)**. No program with eight places can be faster than all the work divided by eight. No program can be faster than the longest call either. The larger of the two is the *lower bound* of the makespan.
 
 
 # %%
@@ -160,7 +192,7 @@ print(f"chunks: {chunks.seconds:.2f} s, lower bound {bound(lengths, LIMIT):.2f} 
 # %% [markdown]
 # ### How much, by the spread
 #
-# A chunk lasts as long as its slowest item. When the latencies are exponential, the slowest of ten lasts $1 + \frac{1}{2} + \dots + \frac{1}{10}$ times the mean: the tenth harmonic number. **Predict**: how many times longer than needed are chunks of ten?
+# A [chunk](../docs/glossary.md#chunk) lasts as long as its slowest item. When the latencies are exponential, the slowest of ten lasts $1 + \frac{1}{2} + \dots + \frac{1}{10}$ times the mean: the tenth harmonic number. **Predict**: how many times longer than needed are chunks of ten?
 
 # %%
 longer = predict("times longer than the bound", ..., "x")  ### SOLUTION: 2.93
@@ -170,11 +202,13 @@ longer
 draw = random.Random(3)
 exponential = [draw.expovariate(10) for _ in range(10_000)]
 in_tens = sum(max(exponential[at : at + 10]) for at in range(0, 10_000, 10))
+harmonic = sum(1 / number for number in range(1, 11))
+print(f"the tenth harmonic number, 1 + 1/2 + ... + 1/10, is {harmonic:.2f}")
 longer.reveal(round(in_tens / bound(exponential, 10), 2))
 
 
 # %% [markdown]
-# Other latencies, other sizes; each cell is a batch of 200 items in virtual time, against the bound for as many places:
+# Other latencies and other sizes: each cell is a batch of 200 items in virtual time, against the bound for as many places.
 
 
 # %%
@@ -222,9 +256,69 @@ picture(by_chunks, f"Chunks take up to {worst:.1f}x the bound", "items in a chun
 # %% [markdown]
 # With constant latencies chunks cost nothing: that is why they pass their tests. The more the latencies spread, and the larger the chunk, the more places stand empty.
 #
+# But look at the last two columns: where the spread is wide, chunks of fifty are *nearer* to the bound than chunks of twenty. Did they become better?
+
+
+# %%
+def why(size, seconds):
+    parts = [seconds[at : at + size] for at in range(0, len(seconds), size)]
+    took, work = sum(map(max, parts)), sum(seconds) / size
+    figures = (f"{took:.2f} s", f"{work:.2f} s", f"{max(seconds):.2f} s")
+    return [f"{size}", f"{len(parts)}", *figures, f"{took / bound(seconds, size):.1f}x"]
+
+
+lab.Table(
+    ["size", "chunks", "they take", "work / places", "longest item", "of the bound"],
+    [why(size, SPREADS["heavy tail"]) for size in SIZES],
+)
+
+# %% [markdown]
+# The bound is the larger of two figures. With more places the work for each place shrinks, but the longest item does not. From some size on that item alone is the bound. It is longer than the work for each place, so nobody can finish sooner, with chunks or without. And only four chunks of fifty are left, so there are only four slowest items to wait for. The chunks did not become better; the places became useless.
+#
 # ### Exercise 3.1: a window that slides
 #
-# Write `window(search, queries, limit)`: at most `limit` calls in flight, and the next starts as soon as *any* of them ends, in the order given. `queries` is any iterable, perhaps without an end: take from it only what you have a place for (one may be at hand). Return a list with an answer to each query, in their order, also if a query is empty or comes twice, and whatever the answer is; if a call fails, cancel the others and let the error through at once. About 9 lines.
+# A colleague's program asks in chunks. Twelve questions take these seconds, and four may be asked at once:
+
+
+# %%
+async def in_chunks(search, queries, limit):
+    answers, queries = [], list(queries)
+    for at in range(0, len(queries), limit):
+        chunk = queries[at : at + limit]
+        answers += await asyncio.gather(*(search(query) for query in chunk))
+    return answers
+
+
+# %%
+TWELVE = [0.1, 0.9, 0.1, 0.1, 0.2, 0.1, 0.6, 0.1, 0.1, 0.2, 0.1, 0.1]
+
+
+async def search_twelve(number):
+    await asyncio.sleep(TWELVE[number])
+    return f"answer {number}"
+
+
+# %% [markdown]
+# **Predict**: how many seconds does `in_chunks` take?
+
+# %%
+colleague = predict("seconds for twelve questions in chunks of four", ...)  ### SOLUTION: 1.7
+colleague
+
+# %%
+in_fours = simulate(lambda: in_chunks(search_twelve, range(12), 4)).seconds
+slowest = [max(TWELVE[at : at + 4]) for at in range(0, 12, 4)]
+print(f"the slowest of each chunk: {' + '.join(map(str, slowest))} = {sum(slowest):g} s")
+print(f"lower bound: {bound(TWELVE, 4):g} s")
+colleague.reveal(in_fours)
+
+# %% [markdown]
+# **Change it**: write `window(search, queries, limit)`, which takes the chunks' place. The check **measures** the gain. About 9 lines. Graded:
+#
+# - At most `limit` calls are in flight, and the next one starts as soon as *any* of them ends, in the order given.
+# - `queries` is any iterable, perhaps without an end: take from it only what you have a place for (one may be at hand).
+# - Return a list with an answer to each query, in their order, also if a query is empty or comes twice, and whatever the answer is.
+# - If a call fails, cancel the others and let the error through at once.
 
 
 # %% tags=["exercise"] exercise="3.1"
@@ -249,17 +343,18 @@ await exercise("3.1").check(window)
 # %% [markdown]
 # ### `amap`
 #
-# The window of this course is `amap`. It takes any Runnable or coroutine function and any iterable, also an asynchronous one, and gives an `Outcome` for each item as it ends: its index, its value or error, how long it waited and how long it ran. The same forty-eight questions:
+# The window of this course is `amap`. It takes any Runnable or coroutine function and any iterable, also an asynchronous one. It gives an `Outcome` for each item as it ends: its index, its value or error, how long it waited and how long it ran. Here are the same questions as in the first picture:
 
 # %% tags=["readme"]
 slid, slid_ledger = on_spread(amap, limit=LIMIT)
-plots.timeline(slid_ledger.calls, title="A sliding window of 8")
+plots.timeline(slid_ledger.calls, title=f"A sliding window of {LIMIT}")
 
 # %%
 print(
-    f"chunks {chunks.seconds:.2f} s, window {slid.seconds:.2f} s, {bound(lengths, 8):.2f} s bound"
+    f"chunks {chunks.seconds:.2f} s, window {slid.seconds:.2f} s, "
+    f"{bound(lengths, LIMIT):.2f} s bound"
 )
-assert slid.value == chunks.value and slid.seconds < chunks.seconds
+assert slid.value == chunks.value and slid.seconds <= chunks.seconds
 
 # %%
 by_window = grid(amap, "limit")
@@ -267,14 +362,29 @@ worst_window = max(itertools.chain(*by_window))
 picture(by_window, f"The window takes at most {worst_window:.1f}x the bound", "places")
 
 # %% [markdown]
-# What remains is the end of the batch, when there is nothing left to fill a free place with. Graham proved in 1966 that it cannot be much: any window is done after at most the bound and once more the longest item.
+# What remains is the end of the batch, when nothing is left to fill a free place with. Graham proved in 1966 that it cannot be much: a window is done after the work divided by the places and the longest item, at most, so within twice the bound.
+#
+# **Play** with it: chunks or a window, how many places there are, and how long one call in a hundred takes. When are chunks as good?
+
+
+# %%
+def a_batch(way="chunks", places=8, slowest=1.0):
+    provider = VirtualProvider(latency=service.Latency.lognormal(p50=0.1, p99=slowest, seed=5))
+    batch, size = (batch_in_chunks, "size") if way == "chunks" else (amap, "limit")
+    simulate(lambda: drain(batch(provider.search, range(48), **{size: places})))
+    calls = provider.ledger().calls
+    least = bound([call.end - call.start for call in calls], places)
+    return plots.timeline(calls, title=f"{way}, {places} places, bound {least:.2f} s")
+
+
+lab.play(a_batch, way=["chunks", "window"], places=(2, 24, 1), slowest=(0.1, 3.0, 0.1))
 
 # %%
 assert all(value < 2 for row in by_window for value in row)
 assert worst_window < worst
 
 # %% [markdown]
-# And it holds what is in flight, not what is to come:
+# And a window holds what is in flight, not what is to come:
 
 
 # %%
@@ -290,10 +400,14 @@ print(f"all at once: {flood_mb:.0f} MB, {flood.peak_in_flight:,} at the provider
 print(f"amap: {steady_mb:.1f} MB (the provider's notes, mostly), {steady.peak_in_flight} there")
 assert steady.answered == flood.answered and steady_mb < flood_mb / 3
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## A chain has barriers, too
 #
-# Three steps, each with its slow moments. **Predict**: the longest of forty-eight items takes its time, but most are quick. When does `chain.abatch` give you the first result?
+# *Run first: [Chunks](#Chunks).*
+#
+# *On the 90-minute path.*
+#
+# Now each item goes through three steps, and each step has its slow moments. Most items are quick. **Predict**: when does `chain.abatch` give you the first result?
 
 # %%
 first = predict("seconds until the first result of chain.abatch", ...)  ### SOLUTION: 5
@@ -320,6 +434,7 @@ async def by_amap():
 # %%
 at_once = simulate(by_abatch).value
 flowing = simulate(by_amap).value
+print(f"it gives all {len(at_once)} results at {at_once[-1]:.2f} s, when the last one is done")
 first.reveal(round(at_once[0], 2))
 
 
@@ -336,9 +451,9 @@ plots.over_time(
 )
 
 # %% [markdown]
-# **Explain.** `RunnableSequence.abatch` runs the first step for the *whole* batch, then the second, then the third: two more barriers, each waiting for its slowest item. An item that is quick stands still meanwhile. `amap(chain)`, or a `gather` over `chain.ainvoke`, lets each item go through all steps at its own pace.
+# **Explain.** `RunnableSequence.abatch` runs the first step for the *whole* batch, then the second, then the third. That makes two more barriers, and each waits for its slowest item. An item that is quick stands still meanwhile. `amap(chain)`, or a `gather` over `chain.ainvoke`, lets each item go through all steps at its own pace.
 #
-# Two more things about batches of chains that are easily missed. With `return_exceptions=True` it takes a *cancellation* for an error like any other: a timeout round it is swallowed, and whoever waits gets a list that looks like a result:
+# Two more things about batches of chains are easily missed. With `return_exceptions=True` a chain's `abatch` takes a *cancellation* for an error like any other. So it swallows a timeout around it, and the caller gets a list that looks like a result:
 
 
 # %%
@@ -362,7 +477,7 @@ except TimeoutError:
     print("amap: TimeoutError, as asked for")
 
 # %% [markdown]
-# And leaving early: whoever needs only the first good answer breaks out of the loop. Who tells the others?
+# The second thing is leaving early. A caller who needs only the first good answer breaks out of the loop. Who tells the others?
 
 
 # %%
@@ -394,7 +509,7 @@ assert stopped < left_going == 40
 # %% [markdown]
 # ### Against the real provider
 #
-# Three hundred questions over HTTP, and one call in twenty fails. `amap` tries those again, and while an item waits for its next attempt somebody else has its place. The provider's ledger says whether the sums are right.
+# Three hundred questions go over HTTP, and one call in twenty fails. `amap` tries those again. While an item waits for its next attempt, another one has its place. The provider's ledger says whether the sums are right.
 
 # %%
 COUNT = 300
@@ -423,15 +538,18 @@ assert real.peak_in_flight <= 20
 # %% [markdown]
 # ## How large a batch? Ask the right one
 #
-# A limit of eight was given above. Often nobody gives it, and programs look for a signal. The one at hand is the load of the processor: `psutil.cpu_percent()`. It is often called without an interval, and then it tells the load since it was last called. What does it say to a program that computes, and calls it again and again?
+# *Run first: [Chunks](#Chunks).*
+#
+# The limit was given above. Often nobody gives it, and programs look for a signal. The one at hand is the load of the processor: `psutil.cpu_percent()`. It is often called without an interval, and then it tells the load since it was last called. What does it say to a program that computes, and calls it again and again?
 
 # %%
 readings = [psutil.cpu_percent() for _ in range(200)]
 idle = sum(reading == 0.0 for reading in readings)
-print(f"this core is busy; more than half of the readings say it is idle: {idle > 100}")
+print(f"readings of 200 that call a busy core idle, on this machine: {idle}")
+assert idle > 20
 
 # %% [markdown]
-# The counters behind it move in steps, and between two steps there is nothing to see. `CpuMeter` of this course waits until there is. But suppose it is read well: what does a program that waits for a service read? The time that this process computed, in a run against the real provider:
+# The counters behind it move in steps, and between two steps there is nothing to see. `CpuMeter` of this course waits for the next step. But suppose that the load is read well: what does a program read that waits for a service? This is the time that the process computed, in a run against the real provider:
 
 
 # %%
@@ -442,10 +560,10 @@ async def hundred():
 
 run = await lab.measure(hundred, provider=provider)
 load = run.cpu / run.seconds / psutil.cpu_count()
-print(f"less than half of this machine was busy: {load < 0.5}")
+print(f"busy, on this machine: {100 * load:.0f} %")
 
 # %% [markdown]
-# So it will read "idle" and double its chunks, whatever the service does. And the service may be full: this one works on eight at once, has room for eight more to wait, and refuses the rest. The signal is to find the eight. `LatencySignal` looks at the service instead: at answers a second, divided by their latency.
+# So the program reads "idle" and doubles its chunks, whatever the service does. But the service may be full: this one works on eight at once, has room for eight more to wait, and refuses the rest. A good signal finds the eight. `LatencySignal` looks at the service instead: at answers a second, divided by their latency.
 
 # %%
 FULL_AT_8 = service.Capacity(slots=8, queue=8)
@@ -508,7 +626,7 @@ rows.append(row("a window of 8", seconds, full.ledger()))
 lab.Table(["chunk size by", "answered", "refused", "answers a second"], rows)
 
 # %% [markdown]
-# The load of this machine says how busy *this machine* is. It is the right signal for work that this machine computes. A refusal takes no time and no CPU: to this signal it looks like speed, and most of the questions were thrown away. When something else keeps the machine busy, it makes the program slow for nothing. The service's own latency and answers show where its places end.
+# The load of this machine says how busy *this machine* is. It is the right signal for work that this machine computes. A refusal takes no time and no CPU, so to this signal it looks like speed; most of the questions were thrown away. When something else keeps the machine busy, this signal makes the program slow for nothing. The service's own latency and answers show where its places end.
 
 # %%
 _, by_cpu, _ = signals["CPU, idle"]
@@ -517,10 +635,12 @@ follows_service = by_latency.rejected < by_cpu.rejected / 5
 assert by_latency.answered > by_cpu.answered and follows_service
 assert full.ledger().rejected == 0
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## Urgent ones first
 #
-# Many callers, and a service that takes batches. The urgent ones should go first. As it is usually written, with a heap, and an `add` that starts the work:
+# *On the 90-minute path.*
+#
+# There are many callers, and a service that takes batches. The urgent calls should go first. This is how it is usually written, with a heap, and an `add` that starts the work:
 
 
 # %%
@@ -556,7 +676,7 @@ class Service:
 
 
 # %% [markdown]
-# Twelve items, three levels of priority, batches of four. **Predict**: how many batches?
+# Twelve items come, with three levels of priority, in batches of four. **Predict**: how many batches are there?
 
 # %%
 batches = predict("batches for twelve items, four at a time", ..., "")  ### SOLUTION: 12
@@ -575,13 +695,14 @@ async def add_twelve(desk):
 # %%
 by_hand = Service()
 simulate(lambda: add_twelve(HandMade(by_hand.process)))
+print(f"{len(twelve)} items / {len(by_hand.batches[0])} in a batch = {len(by_hand.batches)}")
 batches.reveal(len(by_hand.batches))
 
 # %%
 by_hand.batches
 
 # %% [markdown]
-# Batches of one, in the order in which they came: `add` works off the heap before the second item is in it. And the callers got no results. When they come all at once, the first one works for everybody:
+# The batches hold one item each, in the order in which they came: `add` works off the heap before the second item is in it. And the callers got no results. When they come all at once, the first one works for everybody:
 
 
 # %%
@@ -600,7 +721,7 @@ print(f"the first caller is back after {back[0]} s, the others after {max(back[1
 assert back[0] > 0.1 and max(back[1:]) == 0
 
 # %% [markdown]
-# Equal priorities compare the *items*. Strings go by the alphabet then, not by arrival, and dictionaries cannot be compared:
+# Where priorities are equal, the heap compares the *items*. Then strings go by the alphabet, not by arrival, and dictionaries cannot be compared:
 
 
 # %%
@@ -623,7 +744,7 @@ except TypeError as error:
 print(f"{len(desk.heap)} in the heap: who tries again after the error has it done twice")
 
 # %% [markdown]
-# And one error stops the desk for good, or a first caller who gives up: the flag stays set, so nobody starts the work again.
+# One error stops the desk for good, and so does a first caller who gives up: the flag stays set, so nobody starts the work again.
 
 
 # %%
@@ -651,7 +772,19 @@ for give_up in (False, True):
 # %% [markdown]
 # ### Exercise 3.2: one loop that answers everybody
 #
-# Callers put an `Entry` into a queue and wait for its `answer`, a future; one loop serves them all. Write `serve(queue, process_batch, size)`. About 14 lines. Graded:
+# Callers put an `Entry` into a queue and wait for its `answer`, a future. One loop serves them all. First a step of it. This loop serves one caller at a time, and the gaps are its faults. What happens to the caller when `process_batch` raises? And to the loop, when a caller has left?
+
+
+# %%
+async def serve_one(queue, process_batch):
+    while True:
+        entry = await queue.get()
+        (result,) = await process_batch([entry.item])
+        entry.answer.set_result(result)
+
+
+# %% [markdown]
+# Now the whole: write `serve(queue, process_batch, size)`. About 14 lines. Graded:
 #
 # - It takes the first entry, and what else waits, in the queue's order, up to `size`. It does not wait for company.
 # - Each caller gets its own result, by its place in the batch. Items may be equal, or no keys of a dictionary, such as a `dict`; results may be `None`.
@@ -694,7 +827,11 @@ await exercise("3.2").check(serve)
 # %% [markdown]
 # ### Exercise 3.3: a bad item fails alone
 #
-# In that loop, a bad item still takes its whole batch along. Which one was it? Halve the batch, and call again: the half that fails is halved again. Write `isolate(process_batch, items)`: it returns a list with the result of each item (whatever it is), or its `ValueError`, in the order of the items; their number may be odd. A batch without a bad item takes one call. Other errors are nobody's fault: let them through, also from a half, and do not call again. About 8 lines.
+# In that loop, a bad item still takes its whole batch along. Which one was it? Halve the batch, and call again: the half that fails is halved again. Write `isolate(process_batch, items)`. About 8 lines. Graded:
+#
+# - It returns a list with the result of each item (whatever it is), or its `ValueError`, in the order of the items. Their number may be odd.
+# - A batch without a bad item takes one call, and a bad item is found by halves.
+# - Other errors are no item's fault: let them through, also from a half, and do not call again.
 
 
 # %% tags=["exercise"] exercise="3.3"
@@ -717,7 +854,7 @@ await exercise("3.3").check(isolate)
 # %% [markdown]
 # ### `PriorityBatchProcessor`
 #
-# It does both, and has what else such a loop needs: a bounded queue, several batches in flight, ageing, and an end that loses nobody. The same twelve:
+# It does both, and it has what else such a loop needs: a bounded queue, several batches in flight, ageing, and an end that loses nobody. Here are the same twelve items:
 
 
 # %%
@@ -756,7 +893,7 @@ assert isinstance(bad, ValueError) and len(good) == 11
 # %% [markdown]
 # ### Starvation, and ageing
 #
-# For twenty seconds more urgent work comes in than the service can do. Now and then there is an ordinary item. How long does it wait?
+# For twenty seconds more urgent work comes in than the service can do. Now and then an ordinary item comes. How long does it wait?
 
 
 # %%
@@ -793,18 +930,22 @@ plots.over_time(
 )
 
 # %% [markdown]
-# Without ageing an ordinary item waits until the rush is over: who comes first, waits longest. With it, two seconds in line count as much as one step of priority, so an ordinary item goes before the urgent ones that came two seconds later.
+# Without ageing an ordinary item waits until the rush is over: who comes first waits longest. With ageing, two seconds in line count as much as one step of priority. So an ordinary item goes before the urgent ones that came two seconds later.
 
 # %%
 assert max(ageing[1]) < max(starving[1]) / 2
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## Micro-batching
 #
-# An embedding model takes a batch in little more time than a single text: most of the cost is the call's. Single calls come from everywhere in a program. `MicroBatcher` gathers them: what comes while a batch is in flight makes up the next one. It has two knobs, the largest batch, and how long the first in a batch waits for company.
+# *On the 90-minute path.*
+#
+# An [embedding](../docs/glossary.md#embedding) model takes a batch in little more time than a single text: most of the cost is the call's. Single calls come from everywhere in a program. `MicroBatcher` gathers them into [micro-batches](../docs/glossary.md#micro-batch): what comes while a batch is in flight makes up the next one. It has two knobs: the largest batch, and how long the first in a batch waits for company.
+
+# %% tags=["parameters"]
+CALL, TEXT = 0.020, 0.001  # seconds that a call takes, and each text in it
 
 # %%
-CALL, TEXT = 0.020, 0.001
 print(f"a call {CALL * 1e3:.0f} ms, and {TEXT * 1e3:.0f} ms for each text in it")
 
 
@@ -837,7 +978,7 @@ def p95_and_calls(max_size, max_wait, rate=100):
 
 
 # %% [markdown]
-# A hundred texts a second come in, more than single calls can carry. **Predict**: how many texts must a batch hold, so that more would not help?
+# A hundred texts come in each second, more than single calls can carry. **Predict**: how many texts must a batch hold, so that more would not help?
 
 # %%
 enough = predict("texts in a batch that carry the load", ..., "")  ### SOLUTION: 4
@@ -848,6 +989,8 @@ MOST, WAITS = [1, 2, 4, 8, 16, 32], [0.0, 0.01, 0.03, 0.1]
 swept = {(wait, most): p95_and_calls(most, wait)[0] for wait in WAITS for most in MOST}
 best = min(swept.values())
 at_once_is_best = min(swept[0.0, most] for most in MOST) < 1.1 * best
+carried = {most: most / (CALL + TEXT * most) for most in MOST}
+print(", ".join(f"{most}: {rate:.0f}/s" for most, rate in carried.items()), "can be carried")
 enough.reveal(min(most for (_, most), p95 in swept.items() if p95 < 1.1 * best))
 
 # %%
@@ -862,7 +1005,7 @@ plots.heatmap(
 )
 
 # %% [markdown]
-# Too small a batch, and the queue grows as long as the load lasts. Beyond the size that carries the load, a larger limit changes nothing: batches are as large as they have to be. And patience gains nothing here, because under load there is company anyway; much of it only adds the wait. Where calls come in a trickle, it buys something else, fewer calls:
+# If the batch is too small, the queue grows as long as the load lasts. Beyond the size that carries the load, a larger limit changes nothing: batches are as large as they have to be. Patience gains nothing here, because under load there is company anyway; much of it only adds the wait. Where calls come in a trickle, patience buys something else, fewer calls:
 
 
 # %%
@@ -874,9 +1017,9 @@ def trickle(wait):
 lab.Table(["max_wait", "calls for 400 texts", "p95 of a call"], [trickle(wait) for wait in WAITS])
 
 # %% [markdown]
-# That is a price for latency in calls: worth it where a call costs money or counts against a limit.
+# So latency is paid for fewer calls. That is worth it where a call costs money or counts against a limit.
 #
-# As a Runnable, a batcher is a step of a chain. Sixty-four items go through the chain one by one, and the batcher calls the model for many at a time:
+# A batcher is a Runnable, so it can be a step of a chain. Sixty-four items go through the chain one by one, and the batcher calls the model for many at a time:
 
 
 # %%
@@ -898,18 +1041,69 @@ print(f"{len(lengths_of)} texts in {batcher.statistics().calls} calls")
 assert lengths_of == [len("a text")] * 64 and batcher.statistics().calls < 8
 
 # %% [markdown]
+# ### Exercise 3.4: what is wrong here?
+#
+# A colleague's program embeds texts in batches. `texts` may be any iterable, also a file that is read line by line:
+
+
+# %%
+async def embed_all(embed, texts, size):
+    source, vectors = iter(texts), []
+    while text := next(source, None):
+        batch = [text, *itertools.islice(source, size - 1)]
+        vectors += await embed(batch)
+    return vectors
+
+
+# %%
+async def length_and_blanks(texts):
+    return [[len(text), text.count(" ")] for text in texts]
+
+
+await embed_all(length_and_blanks, ["one text", "another one", "a third"], size=2)
+
+# %% [markdown]
+# Find the fault. `BREAKS` is a list of texts for which the program, with a `size` of 3, returns fewer vectors than there are texts. Then mend it: write `embedded(embed, texts, size)`. About 5 lines. Graded:
+#
+# - With `BREAKS` and a `size` of 3, `embed_all` returns too few vectors.
+# - `embedded` returns a list with the vector of each text, in their order, whatever the text is.
+# - Each call embeds `size` texts, and the last call what is left. No call gets an empty batch.
+# - It takes from `texts` only the batch that it is about to embed.
+
+
+# %% tags=["exercise"] exercise="3.4"
+BREAKS = ...  ### SOLUTION: ["a", "b", "c", "", "e"]
+
+
+async def embedded(embed, texts, size):
+    ### BEGIN SOLUTION
+    source, vectors = iter(texts), []
+    while batch := list(itertools.islice(source, size)):
+        vectors += await embed(batch)
+    return vectors
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+await exercise("3.4").check(embedded, BREAKS)
+
+# %% [markdown]
 # ## Checklist
 
 # %%
 lab.checklist(
     {
-        "The window gives what the chunks give, sooner": slid.seconds < chunks.seconds,
+        "The window gives what the chunks give, no later": slid.seconds <= chunks.seconds,
         "Ten thousand items never were more than a hundred tasks": steady.peak_in_flight == SLOTS,
         "The first result of a chain does not wait for the last": flowing[0] < at_once[0],
         "Attempts and failures agree with the provider's ledger": attempts == real.ledger.requests,
         "The batch size follows the service, not this machine": follows_service,
         "Urgent ones go first, and nobody starves": max(ageing[1]) < max(starving[1]),
         "The sweet spot of the micro-batcher needs no patience": at_once_is_best,
+        "3.1: my window takes the chunks' place": exercise("3.1").solved,
+        "3.2: my loop answers everybody": exercise("3.2").solved,
+        "3.3: my bad item fails alone": exercise("3.3").solved,
+        "3.4: I found the fault, and mended it": exercise("3.4").solved,
     }
 )
 

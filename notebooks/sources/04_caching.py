@@ -7,8 +7,9 @@
 #
 # - measure what repeated questions cost, and predict what a cache of a given size saves
 # - count the damage of the caches that everybody writes: `lru_cache` on a coroutine, a dict, a dict with times
-# - let fifty callers ask one question at once, and cancel the one whom all the others wait for
+# - let fifty callers ask one question at once, and cancel the one that all the others wait for
 # - restart a process that remembers, find the price of a hit, and set a budget for stale answers
+# - make a slow program of somebody's fast, and find the fault in another
 #
 # ## What you'll learn
 #
@@ -26,6 +27,26 @@
 # | `functools.lru_cache` | helpful | [its documentation](https://docs.python.org/3/library/functools.html#functools.lru_cache) |
 # | Account, key, network | none | the provider runs on this machine |
 # | Time | 75 to 90 minutes | a run of all cells takes seconds |
+#
+# ## What you still know
+#
+# <details><summary>Why do places stand empty when a list is worked off in chunks?</summary>
+#
+# The next chunk begins when the slowest item of the last one is done. All other places wait for it. A window fills each place at once.
+#
+# </details>
+#
+# <details><summary>A chain of three steps gets fifty items by <code>abatch</code>. When does the second step begin?</summary>
+#
+# When the first step is done for all fifty. `amap` over the chain lets each item go on at its own pace.
+#
+# </details>
+#
+# <details><summary>Fifty calls of a sync function go through <code>abatch</code>. What bounds how many run at once?</summary>
+#
+# The threads of the event loop's default pool, six on a machine with two cores.
+#
+# </details>
 
 # %%
 import asyncio
@@ -50,30 +71,49 @@ from course_lib.async_batch import ServiceClient, as_runnable
 from course_lib.caching import AsyncCache, CacheAdapter, SqliteStore, cached, stable_key
 from course_lib.lab import VirtualProvider, exercise, measure, plots, predict, simulate
 
-# %%
-LATENCY = 0.02  # seconds that the provider takes for each answer
-
-provider = service.start(latency=service.Latency.constant(LATENCY))
-
 # %% [markdown]
-# ## The same questions again
-#
-# Questions are not asked equally often. The most popular one comes about twice as often as the second, and three times as often as the third: in proportion to $1 / r^s$ for rank $r$, with $s$ near one. That is *Zipf's law*, and words, web pages and search queries come close to it.
+# **Change it and look.** These numbers are meant to be changed, to half, double, or whatever you like. Then run the cells below again.
+
+# %% tags=["parameters"]
+LATENCY = 0.02  # seconds that the provider takes for each answer
+RATE, SECONDS, SLOW = (
+    300,
+    6,
+    0.1,
+)  # requests a second, for how long, and seconds to compute an answer
+SIZES = [16, 64, 128, 256, 512, 1024]  # answers that a cache has room for
+BUDGET = 5  # % of all answers may be stale
 
 
 # %%
+def now():
+    return asyncio.get_running_loop().time()
+
+
 def zipf(catalogue, exponent, count):
     weights = [1 / rank**exponent for rank in range(1, len(catalogue) + 1)]
     return random.Random(1).choices(catalogue, weights, k=count)
 
 
+ASKED = zipf(lab.questions(30), exponent=1.0, count=600)  # the notebook's first section says why
+
 # %%
-ASKED = zipf(lab.questions(30), exponent=1.0, count=600)
+provider = service.start(latency=service.Latency.constant(LATENCY))
+
+# %% [markdown] tags=["path-90"]
+# ## The same questions again
+#
+# *On the 90-minute path.*
+#
+# Questions are not asked equally often. The most popular one comes about twice as often as the second, and three times as often as the third: in proportion to $1 / r^s$ for rank $r$, with $s$ near one. That is *Zipf's law*, and words, web pages and search queries come close to it.
+
+
+# %%
 popular = [times for _, times in Counter(ASKED).most_common()]
 print(f"{len(ASKED)} requests for {len(popular)} questions; the three most popular: {popular[:3]}")
 
 # %% [markdown]
-# **Predict.** Six hundred requests. How many of them does the provider *have* to answer?
+# **Predict.** There are six hundred requests. How many of them does the provider *have* to answer?
 
 # %%
 needed = predict("requests that must reach the provider, of 600", ..., "")  ### SOLUTION: 100
@@ -98,14 +138,15 @@ once = await measure(lambda: ask_all(with_cache), provider=provider)
 faster = every_time.seconds / once.seconds
 print(f"{every_time.seconds:.2f} s without a cache, {faster:.0f}x as long as with one")
 assert once.value == every_time.value and every_time.ledger.requests == len(ASKED)
+print(f"{len(set(ASKED))} questions are among them, and each is asked once")
 needed.reveal(once.ledger.requests)
 
 # %% [markdown]
-# Each question once. How `cached` does it is what this notebook is about, and how it is usually done wrong.
+# This notebook shows how `cached` does it, and how it is usually done wrong.
 #
 # ### How large must it be?
 #
-# Thirty answers fit anywhere. With a catalogue of thousands a cache has to choose what to keep; most keep what was *used last* (LRU: the least recently used goes first). **Predict** the share of hits of a cache that holds 128 of 5,000 answers, with $s = 1$.
+# Thirty answers fit anywhere. With a catalogue of thousands a cache has to choose what to keep. Most keep what was *used last* ([LRU](../docs/glossary.md#lru): the least recently used entry goes first). **Predict** the share of hits of a cache that holds 128 of 5,000 answers, with $s = 1$.
 
 # %%
 KEYS = range(5_000)
@@ -128,7 +169,7 @@ requests = {s: zipf(KEYS, s, 100_000) for s in (0.8, 1.0, 1.2)}
 share.reveal(100 * hit_ratio(requests[1.0], 128))
 
 # %% [markdown]
-# Less than three per cent of the keys, and nearly half of the requests. It can be predicted without any cache. *Che's approximation* says: a key stays for about $T$ requests after it was used, the same $T$ for all keys. Then key $i$, of popularity $p_i$, is there with probability $1 - e^{-p_i T}$, and $T$ is such that these probabilities add up to the size $C$:
+# The cache holds less than three per cent of the keys, and answers nearly half of the requests. That can be predicted without any cache. *Che's approximation* says: a key stays for about $T$ requests after it was used, the same $T$ for all keys. Then key $i$, of popularity $p_i$, is there with probability $1 - e^{-p_i T}$, and $T$ is such that these probabilities add up to the size $C$:
 #
 # $$\sum_i \left(1 - e^{-p_i T}\right) = C, \qquad \text{hits} = \sum_i p_i \left(1 - e^{-p_i T}\right)$$
 
@@ -146,9 +187,6 @@ def che(exponent, size):
 
 
 # %%
-SIZES = [16, 64, 128, 256, 512, 1024]
-
-
 def curve(ratio):
     return {f"Zipf {s}": (SIZES, [100 * ratio(s, n) for n in SIZES]) for s in requests}
 
@@ -156,18 +194,19 @@ def curve(ratio):
 measured = curve(lambda s, size: hit_ratio(requests[s], size))
 
 # %%
-at_128 = [measured[name][1][2] for name in measured]
-said = " / ".join(f"{value:.0f} %" for value in at_128)
+middle = SIZES[len(SIZES) // 2 - 1]
+in_the_middle = [measured[name][1][SIZES.index(middle)] for name in measured]
+said = " / ".join(f"{value:.0f} %" for value in in_the_middle)
 plots.versus_model(
     measured,
     curve(che),
-    title=f"Room for 128 of 5,000 answers: {said} hits",
+    title=f"Room for {middle} of {len(KEYS):,} answers: {said} hits",
     x="size of the cache, answers",
     y="hits, % of requests",
 )
 
 # %%
-off = max(abs(value - 100 * che(s, 128)) for s, value in zip(requests, at_128, strict=True))
+off = max(abs(v - 100 * che(s, middle)) for s, v in zip(requests, in_the_middle, strict=True))
 print(f"Che's approximation is off by at most {off:.1f} % of the requests")
 
 # %% [markdown]
@@ -181,12 +220,14 @@ circle
 
 # %%
 in_a_circle = list(range(129)) * 100
+print("128 other keys come between two uses of a key, and push it out")
 print(f"with room for one more: {100 * hit_ratio(in_a_circle, 129):.0f} % hits")
 circle.reveal(100 - 100 * hit_ratio(in_a_circle, 128))
 
 # %% [markdown]
 # Each key is dropped just before it is needed. When a cache seems useless, look for a scan that goes through it, and give the scan a cache of its own.
-#
+
+# %% [markdown]
 # ## `functools.lru_cache`
 #
 # Python brings an LRU along. For a pure function in synchronous code nothing is simpler, and it is right:
@@ -203,7 +244,7 @@ for question in ASKED:
 words.cache_info()
 
 # %% [markdown]
-# Now put it on a function that is slow, and call it from threads, as `abatch` does with a sync function. **Predict**: fifty equal questions, six threads, how many computations?
+# Now put it on a function that is slow, and call it from threads, as `abatch` does with a sync function. Fifty equal questions go to six threads. **Predict**: how many computations are there?
 
 # %%
 in_threads = predict("computations of 50 equal questions in 6 threads", ..., "")  ### SOLUTION: 1
@@ -228,12 +269,13 @@ computed = []
 search = slow_function(computed)
 with lab.default_executor(6):
     await asyncio.gather(*(asyncio.to_thread(search, "the same") for _ in range(50)))
+print("all six threads begin before the first has an answer; the others find it kept")
 in_threads.reveal(len(computed))
 
 # %% [markdown]
-# It keeps values. It knows nothing of a computation that is under way, so everybody who comes before the first is done computes as well. (The barrier stands for a slow answer: all six are inside before the first comes out.)
+# `lru_cache` keeps values. It knows nothing of a computation that is under way, so everybody who comes before the first is done computes as well. (The barrier stands for a slow answer: all six are inside before the first comes out.)
 #
-# On an `async def` it goes wrong in another way. What such a function returns is a coroutine, and that is what is kept:
+# On an `async def` it goes wrong in another way. Such a function returns a coroutine, and the coroutine is kept:
 
 
 # %%
@@ -249,11 +291,14 @@ except RuntimeError as error:
     print(error)
 
 # %% [markdown]
-# The first call works, in every test that calls once. To keep a task in its place mends this, and then keeps failed and cancelled tasks for ever, too.
-#
+# The first call works, so every test passes that calls once. Some keep a task in its place. That mends this fault, and then failed and cancelled tasks are kept for ever, too.
+
+# %% [markdown] tags=["path-90"]
 # ## A dict by hand
 #
-# So most of us write a few lines ourselves. These are the usual ones:
+# *On the 90-minute path.*
+#
+# So most of us write a few lines ourselves. These are the usual lines:
 
 
 # %%
@@ -277,7 +322,7 @@ def by_cache(search):
 
 
 # %% [markdown]
-# **Predict.** A question that no passage answers, asked ten times, one after another. How many requests?
+# **Predict.** A question that no passage answers is asked ten times, one after another. How many requests are there?
 
 # %%
 empty = predict("requests for 10 questions without an answer, by hand", ..., "")  ### SOLUTION: 1
@@ -295,6 +340,7 @@ async def ten_times(remember, question):
 nothing = await measure(lambda: ten_times(by_hand, "xyzzy"), provider=provider)
 kept = await measure(lambda: ten_times(by_cache, "xyzzy"), provider=provider)
 print(f"answers: {nothing.value[0]}; requests with AsyncCache: {kept.ledger.requests}")
+print(f"{nothing.value[0]} is false, so it is asked again each time")
 empty.reveal(nothing.ledger.requests)
 
 # %% [markdown]
@@ -302,7 +348,7 @@ empty.reveal(nothing.ledger.requests)
 #
 # ### Whose answer is it?
 #
-# A cache finds what was put under the key: so the key has to hold all that the answer depends on. With one dict at the top of a module it does not even hold the function:
+# A cache finds what was put under the key, so the key has to hold all that the answer depends on. With one dict at the top of a module, the key does not even hold the function:
 
 # %%
 answers = {}
@@ -322,7 +368,7 @@ count_words, shout = remembered(lambda text: len(text.split())), remembered(str.
 count_words("two clocks"), shout("two clocks")
 
 # %% [markdown]
-# Some put `hash(...)` of the arguments into the key. Of a text, and within one process, that does no harm. But a second process that reads the same cache has other hashes, some numbers share one, and lists have none:
+# Some put `hash(...)` of the arguments into the key. For a text, and within one process, that does no harm. But a second process that reads the same cache has other hashes, some numbers share a hash, and lists have none:
 
 # %%
 os.environ.pop("PYTHONHASHSEED", None)  # some set it for their tests
@@ -392,16 +438,11 @@ print("shared:", [await take_best(shared) for _ in range(3)])
 print("copied:", [await take_best(copied) for _ in range(3)])
 
 # %% [markdown]
-# A copy costs time at each hit. Keep what cannot be changed (a tuple for a list), and nobody needs one.
+# A copy costs time at each hit. Keep what cannot be changed (a tuple in place of a list), and nobody needs a copy.
 #
 # ### A dict with times
 #
-# Values get old, so each is kept with the time when it came. This is how a cache with a time to live (TTL) is usually written:
-
-
-# %%
-def now():
-    return asyncio.get_running_loop().time()
+# Values get old, so each is kept with the time when it came. This is how a cache with a time to live ([TTL](../docs/glossary.md#ttl)) is usually written:
 
 
 # %%
@@ -420,7 +461,7 @@ class TtlDict:
 
 
 # %% [markdown]
-# It never serves an old value. But who takes it out? Two and a half thousand questions that nobody repeats, fifty a second, each good for ten seconds:
+# It never serves an old value. But who takes it out? Two and a half thousand questions come, fifty a second, and nobody repeats one. Each answer is good for ten seconds:
 
 
 # %%
@@ -452,9 +493,9 @@ print(f"AsyncCache: {bounded.statistics().size:,} entries, {steady:.1f} MB")
 assert len(ttl_dict.entries) == 2_500 and steady < grown / 2
 
 # %% [markdown]
-# Four in five of the dict's entries are dead. With each new entry `AsyncCache` drops up to two whose time is over, so they go faster than they come, and `maxsize` holds whatever happens.
+# Four in five of the dict's entries are dead. With each new entry `AsyncCache` drops up to two entries whose time is over. So they go faster than they come, and `maxsize` holds whatever happens.
 #
-# Another detail is the clock. `time.time()` is the wall clock, and that can be set. Here it is set back by a day, five seconds after the value was kept:
+# Another detail is the clock. `time.time()` is the wall clock, and somebody can set it. Here it is set back by a day, five seconds after the value was kept:
 
 
 # %%
@@ -484,7 +525,12 @@ assert late["wall clock"] > 24 * 3600 and late["loop's clock"] == 10
 # %% [markdown]
 # ### Exercise 4.2: a cache with a time to live
 #
-# Write `get_or_compute(key, compute)`: the value that is kept, if it is there and not older than `ttl` seconds on the loop's clock (`now()`); otherwise `await compute()`. Any value is one, also an empty one. Errors go to the caller and are not kept, and no old value stands in for them. Of more than `maxsize` entries, and only then, the least recently *used* goes; what is renewed was just used. Two caches share nothing. About 8 lines. Graded by calls made and stale answers served.
+# Write `get_or_compute(key, compute)`. About 8 lines. Graded by calls made and stale answers served:
+#
+# - It returns the value that is kept, if there is one and it is not older than `ttl` seconds on the loop's clock (`now()`); otherwise `await compute()`. Any value is one, also an empty one.
+# - Errors go to the caller and are not kept, and no old value stands in for them.
+# - Of more than `maxsize` entries, and only then, the least recently *used* goes. What is renewed was just used.
+# - Two caches share nothing.
 
 
 # %% tags=["exercise"] exercise="4.2"
@@ -509,8 +555,12 @@ class TtlCache:
 # %% tags=["check"]
 await exercise("4.2").check(TtlCache)
 
-# %% [markdown]
+# %% [markdown] tags=["path-90"]
 # ## Fifty callers, one question
+#
+# *Run first: [A dict by hand](#A-dict-by-hand).*
+#
+# *On the 90-minute path.*
 #
 # A popular answer has just expired, and fifty callers come before the new one is there. **Predict** how many requests the dict with times makes of them.
 
@@ -532,14 +582,15 @@ stampede = await measure(lambda: crowd(TtlDict(ttl=60)), provider=provider)
 single = await measure(lambda: crowd(AsyncCache(ttl=60, maxsize=10)), provider=provider)
 print(f"requests: {stampede.ledger.requests} against {single.ledger.requests}")
 assert stampede.value == single.value and single.ledger.requests == 1
+print("the answer takes time, and all fifty came before it was there")
 herd.reveal(stampede.ledger.requests)
 
 # %% [markdown]
-# That is a *stampede*: all that come within one computation compute. *Single flight* keeps not only values, but also what is under way: the first caller begins, the others wait for the same.
+# That is a *[stampede](../docs/glossary.md#stampede)*: all who come within one computation compute. *[Single flight](../docs/glossary.md#single-flight)* keeps not only values, but also what is under way: the first caller begins, and the others wait for the same computation.
 #
 # ### Who owns the computation?
 #
-# Here the first caller computes, and hands the others what it finds. Then the first caller is cancelled: a timeout, a closed browser. **Predict** how many of the fifty get no answer.
+# A colleague's single flight works like this: the first caller computes, and hands the others what it finds. Then the first caller is cancelled, by a timeout or a closed browser. **Predict** how many of the fifty get no answer.
 
 
 # %%
@@ -578,21 +629,20 @@ async def first_one_leaves(run, leaving=1):
 
 # %%
 inline, _ = simulate(lambda: first_one_leaves(inline_flight())).value
+print("one who left, and all who waited for what that one computed")
 unanswered.reveal(inline)
 
 # %% [markdown]
-# All of them: they waited for somebody who has gone. The computation must belong to nobody.
+# All of them get none: they waited for somebody who has gone. The computation must belong to nobody.
 #
 # ### Exercise 4.3: one computation, whoever leaves
 #
-# Write `run(key, compute)`:
+# Write `run(key, compute)`. About 5 lines. Graded:
 #
-# - of all who ask for a key at once, one computation, though each brings a `compute` of its own; two instances share nothing;
-# - it goes on when any of them is cancelled, also the first: who is cancelled ends at once, and who comes after that waits for it like the others;
-# - its value (an empty one, too) or its error reaches everybody who waits;
-# - when it has ended, the next call computes anew.
-#
-# About 5 lines.
+# - All who ask for a key at once get one computation, though each brings a `compute` of its own. Two instances share nothing.
+# - The computation goes on when any of them is cancelled, also the first. Who is cancelled ends at once, and who comes after that waits for it like the others.
+# - Its value (an empty one, too) or its error reaches everybody who waits.
+# - When it has ended, the next call computes anew.
 
 
 # %% tags=["exercise"] exercise="4.3"
@@ -612,8 +662,13 @@ class SingleFlight:
 # %% tags=["check"]
 await exercise("4.3").check(SingleFlight)
 
+# %%
+if exercise("4.3").solved:  # measured again, with yours
+    mine, _ = simulate(lambda: first_one_leaves(SingleFlight().run)).value
+    print(f"without an answer when the first one leaves: {inline} before, {mine} with mine")
+
 # %% [markdown]
-# `AsyncCache` does this, too (`??AsyncCache`), and counts who waits, besides: when all fifty have left, it cancels the computation, and the provider answers nobody.
+# `AsyncCache` does this, too. It also counts who waits: when all fifty have left, it cancels the computation, and the provider answers nobody.
 
 
 # %%
@@ -630,10 +685,10 @@ assert one_left == (1, 1) and all_left == (50, 0)
 # %% [markdown]
 # ### The spike at each expiry
 #
-# Now over time: one popular question, three hundred requests a second, an answer that takes a tenth of a second to compute and is good for one. Three caches: the dict with times, single flight, and single flight with *early refresh*, by the method called XFetch: at each hit it is drawn whether to start a new computation in the background, the likelier the closer the end and the dearer the computation. Everybody gets the old value meanwhile, which is still good.
+# Now over time: one popular question is asked by hundreds each second. Its answer takes a while to compute, and is good for a second. There are three caches: the dict with times, single flight, and single flight with *[early refresh](../docs/glossary.md#early-refresh)*, by the method called XFetch. At each hit XFetch draws whether to start a new computation in the background: the closer the end and the dearer the computation, the likelier it is. Meanwhile everybody gets the old value, which is still good.
+
 
 # %%
-RATE, SECONDS, SLOW = 300, 6, 0.1
 
 
 async def request(cache, search, waits):
@@ -654,7 +709,7 @@ async def steady_load(cache, provider, waits):
 def run_load(make):
     provider, waits = VirtualProvider(latency=service.Latency.constant(SLOW)), []
     simulate(lambda: steady_load(make(), provider, waits))
-    return provider.ledger(), [seconds for start, seconds in waits if start > 0.5]
+    return provider.ledger(), [seconds for start, seconds in waits if start > 5 * SLOW]
 
 
 loads = {
@@ -691,16 +746,23 @@ plots.over_time(
 )
 
 # %% [markdown]
-# Single flight takes the load off the provider, and still everybody who comes at an expiry waits. With early refresh nobody does, for a few computations more. (The very first callers are left out here: nothing can help them.) How high the spikes are needs no simulation: the rate of requests times the time of a computation, Little's law once more.
+# Single flight takes the load off the provider, but everybody who comes at an expiry still waits. With early refresh nobody waits, for a few computations more. (The very first callers are left out here: nothing can help them.) How high the spikes are needs no simulation: it is the rate of requests times the time of a computation, Little's law once more.
 
 # %%
-assert early.peak_in_flight == 1 and not max(loads["early refresh"][1])
-assert naive.requests > 20 * loads["single flight"][0].requests
+print(f"{RATE} a second * {SLOW:g} s = {RATE * SLOW:g} computations at once")
+lab.checklist(
+    {
+        "Early refresh: one computation at a time": early.peak_in_flight == 1,
+        "Early refresh: nobody waits": not max(loads["early refresh"][1]),
+        "Single flight: a computation for each expiry, not for each caller": naive.requests
+        > 0.5 * RATE * SLOW * loads["single flight"][0].requests,
+    }
+)
 
 # %% [markdown]
 # ### Many keys that expire together
 #
-# A third kind of stampede has nothing to do with one popular question. A process starts and fills its cache with five hundred answers, good for half a minute. They all came together, so they will all go together. **Predict** how many misses the worst tenth of a second sees, at five thousand requests a second.
+# A third kind of stampede has nothing to do with one popular question. A process starts and fills its cache with five hundred answers, which are good for half a minute. They all came together, so they will all go together. Five thousand requests come each second. **Predict** how many misses the worst tenth of a second sees.
 
 # %%
 worst = predict("misses in the worst 0.1 s, 500 keys warmed together", ..., "")  ### SOLUTION: 50
@@ -708,7 +770,7 @@ worst
 
 
 # %%
-async def visits(cache, seconds=32):
+async def visits(cache, seconds, rate):
     misses, draw = [], random.Random(1)
 
     async def compute():
@@ -717,18 +779,21 @@ async def visits(cache, seconds=32):
     for key in range(500):
         await cache.set(key, None)
     for _ in range(100 * seconds):
-        for key in draw.choices(range(500), k=50):
+        for key in draw.choices(range(500), k=rate // 100):
             await cache.get_or_compute(key, compute)
         await asyncio.sleep(0.01)
-    return [Counter(misses)[tenth] for tenth in range(10 * seconds)]
+    counted = Counter(misses)
+    return [counted[tenth] for tenth in range(10 * seconds)]
 
 
 # %%
-def misses_with(jitter):
-    return simulate(lambda: visits(AsyncCache(ttl=30, maxsize=None, jitter=jitter))).value
+def misses_with(jitter, seconds=32, rate=5_000):
+    cache = AsyncCache(ttl=30, maxsize=None, jitter=jitter)
+    return simulate(lambda: visits(cache, seconds, rate), patience=60).value
 
 
 spread = {f"{jitter:.0%} jitter": misses_with(jitter) for jitter in (0, 0.1, 0.5)}
+print(f"500 keys, 500 draws: 500 * (1 - 1/e) = {500 * (1 - np.exp(-1)):.0f} keys are asked for")
 worst.reveal(max(spread["0% jitter"]))
 
 # %%
@@ -741,11 +806,126 @@ plots.over_time(
 )
 
 # %% [markdown]
-# *Jitter* shortens each value's time by a share drawn for it alone, up to the one given. The misses are as many as before, and they come one by one. It costs a few hits, since values live less long on average.
+# *[Jitter](../docs/glossary.md#jitter)* shortens each value's time by a share that is drawn for it alone, up to the one given. The misses come one by one now. But values live less long on average, so there are more misses. How many more, over ten lifetimes?
+
+# %%
+totals = {j: sum(misses_with(j, seconds=300, rate=1_000)) for j in (0, 0.1, 0.5)}
+head = ["jitter", "mean lifetime", "misses in 300 s", "more"]
+rows = [
+    [f"{j:.0%}", f"{30 * (1 - j / 2):g} s", f"{n:,}", f"{n / totals[0] - 1:+.0%}"]
+    for j, n in totals.items()
+]
+lab.Table(head, rows)
+
+# %% [markdown]
+# With a jitter $j$ a value lives $1 - j/2$ of its time on average, so there are about $1 / (1 - j/2)$ times as many misses. A tenth of jitter is enough to spread them, and costs little. With half of it the table shows what the last bit of smoothness costs.
 #
+# **Play** with all three: the size of the cache, how long an answer lives, and the jitter. A thousand keys are asked for by Zipf's law, five hundred times a second, after a start that warmed the most popular ones.
+
+
+# %%
+async def a_minute(cache, size):
+    draw, misses = random.Random(1), Counter()
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, 1_001)))
+
+    async def compute():
+        misses[int(now())] += 1
+
+    for key in range(size):
+        await cache.set(key, None)
+    for _ in range(60 * 20):
+        for key in draw.choices(range(1_000), cum_weights=weights, k=25):
+            await cache.get_or_compute(key, compute)
+        await asyncio.sleep(0.05)
+    return [misses[second] for second in range(60)]
+
+
+def misses_over_time(size=1_000, ttl=20, jitter_percent=0):
+    cache = AsyncCache(ttl=ttl, maxsize=size, jitter=jitter_percent / 100)
+    misses = simulate(lambda: a_minute(cache, size)).value
+    title = f"{sum(misses):,} misses in a minute, {max(misses)} in the worst second"
+    return plots.over_time({"misses": (range(60), misses)}, title=title, y="misses in a second")
+
+
+lab.play(misses_over_time, size=(50, 1_000, 50), ttl=(5, 60, 5), jitter_percent=(0, 90, 10))
+
+# %% [markdown]
+# ### Exercise 4.4: what is wrong here?
+#
+# A colleague remembers the results of a search for each user:
+
+
+# %%
+def remember(search):
+    kept = {}
+
+    async def ask(user, query, filters=()):
+        key = f"{user}:{query}:{filters}"
+        if key not in kept:
+            kept[key] = await search(user, query, filters)
+        return kept[key]
+
+    return ask
+
+
+# %%
+async def mail_of(user, query, filters):
+    return f"{user}'s mail about {query}"
+
+
+ask = remember(mail_of)
+[await ask("Ada", "rent"), await ask("Bob", "rent"), await ask("Ada", "rent")]
+
+# %% [markdown]
+# Find the fault. `BREAKS` is a list of two questions, each a tuple of a user and a query, both texts, for which the second user gets the first one's results. Then mend it: write `remember_each(search)`. About 6 lines. Graded:
+#
+# - After the first question of `BREAKS`, `remember` answers the second one without a search.
+# - `remember_each` returns an async function of a user, a query and `filters` (a tuple of texts, empty if it is not given). Different questions are searched for one by one, whatever stands in the texts.
+# - The same question, with the same filters, is searched for once, also if its result is empty or `None`.
+# - What `search` gets are the user, the query and the filters, as they were given.
+# - Two functions that `remember_each` returned share nothing.
+
+
+# %% tags=["exercise"] exercise="4.4"
+BREAKS = ...  ### SOLUTION: [("Ada", "x:rent"), ("Ada:x", "rent")]
+
+
+def remember_each(search):
+    ### BEGIN SOLUTION
+    kept = {}
+
+    async def ask(user, query, filters=()):
+        key = user, query, filters
+        if key not in kept:
+            kept[key] = await search(user, query, filters)
+        return kept[key]
+
+    return ask
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+await exercise("4.4").check(remember_each, BREAKS)
+
+# %% [markdown] tags=["path-90"]
 # ## Two tiers
 #
-# Memory is fast, and gone when the kernel restarts. Behind it `AsyncCache` takes any LangChain store as a second tier; `SqliteStore` is one in a file, which several processes may share. A miss in memory asks the file, a miss in both asks the provider.
+# *On the 90-minute path.*
+#
+# Memory is fast, and gone when the kernel restarts. Behind it `AsyncCache` takes any LangChain store as a second tier. `SqliteStore` is a store in a file, which several processes may share. A miss in memory asks the file, and a miss in both asks the provider. These are all of its arguments:
+#
+# | Argument | What it decides | By default |
+# | --- | --- | --- |
+# | `ttl` | seconds that a value is handed out, in every tier; `None`: for ever | you say |
+# | `maxsize` | values in memory at most, the least recently used goes first; `None`: any number | you say |
+# | `jitter` | share by which each lifetime is shortened at random, at most | 0 |
+# | `early` | how eagerly a value is computed anew before it ends; 1 is usual | 0: never |
+# | `negative_ttl` | seconds that an error is kept and raised again | 0: not at all |
+# | `copy` | makes the copy that each caller gets | none: all get the same object |
+# | `store` | a second tier: a LangChain store of bytes | none |
+# | `store_timeout` | seconds that the store may take for a call | 1 |
+# | `codec` | writes values for the store | JSON |
+# | `timer` | the clock | the event loop's |
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -761,7 +941,7 @@ async def work(file):
 
 
 # %% [markdown]
-# `namespace=` says whose answers these are, since another process cannot see that its `client.search` is the same as this one. Now a program that does the same, in a process of its own: **predict** how many of the thirty answers it finds without a request.
+# `namespace=` says whose answers these are, since another process cannot see that its `client.search` is the same as this one. Now a program does the same in a process of its own. **Predict** how many of the thirty answers it finds without a request.
 
 # %%
 RESTARTED = """
@@ -792,10 +972,11 @@ warm = await measure(
     provider=provider,
 )
 print(f"requests: {cold.ledger.requests}, after the restart {warm.ledger.requests}")
+print("all of them: the file outlives the process")
 restart.reveal(warm.value)
 
 # %% [markdown]
-# What is on disk was written by somebody: an older version, a crash, another program. It is read as JSON, never unpickled, and what cannot be read is a miss. Here the whole file is rubbish:
+# Somebody wrote what is on disk: an older version, a crash, another program. `SqliteStore` reads it as JSON and never unpickles it. What cannot be read is a miss. Here the whole file is rubbish:
 
 # %%
 logging.getLogger("course_lib.caching").setLevel("ERROR")  # it warns; see what it does
@@ -826,9 +1007,14 @@ print(f"drafts for 20 equal prompts: {uncached} without, {generated} with a cach
 assert generated == 1
 
 # %% [markdown]
-# Note what that means: where you *want* twenty different drafts, a cache is a mistake.
-#
+# So where you *want* twenty different drafts, a cache is a mistake.
+
+# %% [markdown] tags=["path-90"]
 # ## What a hit costs
+#
+# *Run first: [Two tiers](#Two-tiers).*
+#
+# *On the 90-minute path.*
 #
 # A hit should cost a look-up. In a pipeline it often costs far more. This is a cache inside a `RunnableLambda`, in which every question is there already. **Predict** the CPU time of ten thousand hits through its `abatch`.
 
@@ -890,19 +1076,23 @@ plots.magnitudes(
 
 # %%
 assert cheaper > 50
+print("10,000 hits, each for what a hit in the caching lambda costs")
 hits.reveal(10_000 * per_hit["a caching lambda, abatch"])
 
 # %% [markdown]
-# **Explain.** `RunnableLambda.abatch` makes a task, a config and a callback manager for each input before your function is asked, also when all it does is look into a dict. `cached` overrides `abatch`: it looks up all keys first, hands only the misses on, one by one, and computes duplicates once. The price is that callbacks do not see hits: count them with `cache.statistics()`.
-#
+# **Explain.** `RunnableLambda.abatch` makes a task, a config and a callback manager for each input before it calls your function, even if all that the function does is look into a dict. `cached` overrides `abatch`: it looks up all keys first, hands only the misses on, one by one, and computes duplicates once. The price is that callbacks do not see hits: count them with `cache.statistics()`.
+
+# %% [markdown] tags=["path-90"]
 # ## What not to cache
 #
-# - **What depends on more than the key.** Who may see what, which version of the prompt, which language: whatever is not in the key is handed to the next one. (What a config holds as `configurable`, `cached` puts into the key by itself, unless `ignore=` names it.)
+# *On the 90-minute path.*
+#
+# - **What depends on more than the key.** Who may see what, which version of the prompt, which language: if it is not in the key, the next caller gets an answer that was made for somebody else. (What a config holds as `configurable`, `cached` puts into the key by itself, unless `ignore=` names it.)
 # - **What is wanted anew each time**: drafts, samples, the time of day.
 # - **Errors**, except for seconds (`negative_ttl`), to protect a provider that is down.
 # - **What is not asked for twice**: then a cache is only memory.
 #
-# The first one is a data leak. `key=` chooses what the answer depends on, and here it chooses too little:
+# The first one is a data leak. `key=` chooses what the answer depends on. Here it chooses too little:
 
 
 # %%
@@ -922,7 +1112,7 @@ print(await two_users())
 # %% [markdown]
 # ### How stale is too stale?
 #
-# A TTL is a promise about the data: for so long may an answer be wrong. Let a hundred answers each be asked for once in ten seconds, and change once in five minutes, on average. The longer the TTL $T$, the more hits, and the more of them are stale. With $\lambda$ requests and $\mu$ changes a second for a key, each miss is followed by $\lambda T$ hits on average, and a value of age $a$ is stale with probability $1 - e^{-\mu a}$:
+# A TTL is a promise about the data: an answer may be wrong for so long, and no longer. Let each of a hundred answers be asked for once in ten seconds, and change once in five minutes, on average. The longer the TTL $T$, the more hits there are, and the more of them are stale. With $\lambda$ requests and $\mu$ changes a second for a key, each miss is followed by $\lambda T$ hits on average, and a value of age $a$ is stale with probability $1 - e^{-\mu a}$:
 #
 # $$\text{hits} = \frac{\lambda T}{1 + \lambda T}, \qquad \text{stale} = \frac{\lambda}{1 + \lambda T}\left(T - \frac{1 - e^{-\mu T}}{\mu}\right)$$
 
@@ -946,7 +1136,7 @@ def world(count=20_000, keys=100):
 
 
 # %% [markdown]
-# Requests and changes, as they come; and a cache that goes by the clock of that world (`timer=`):
+# `world` draws requests and changes as they come. The cache goes by the clock of that world (`timer=`):
 
 # %%
 WORLD = list(world())
@@ -969,7 +1159,6 @@ def served(ttl, tell=False):
 
 
 # %%
-BUDGET = 5  # % of all answers may be stale
 longest = max(ttl for ttl in range(1, 300) if model(ttl)[1] <= BUDGET)
 hits_then, stale_then = served(longest)
 print(f"longest ttl within the budget: {longest} s")
@@ -989,7 +1178,7 @@ plots.versus_model(
 )
 
 # %% [markdown]
-# The curve of hits bends where the TTL reaches the time between two requests for a key; staleness goes on growing. So set the budget first, and take the TTL from it. Where somebody *tells* you of changes, invalidate, and keep the TTL as a net for the messages that get lost:
+# The curve of hits bends where the TTL reaches the time between two requests for a key, but staleness goes on growing. So set the budget first, and take the TTL from it. Where somebody *tells* you of changes, invalidate, and keep the TTL as a net for the messages that get lost:
 
 # %%
 hits_told, stale_told = served(ttl=3600, tell=True)
@@ -1005,10 +1194,14 @@ lab.checklist(
         "Retrieval: an empty answer is asked for once": kept.ledger.requests == 1,
         "Retrieval: fifty callers, one request": single.ledger.requests == 1,
         "A caller who leaves takes nobody along": one_left == (1, 1),
-        "TTL: no expiry makes anybody wait": early.peak_in_flight == 1,
+        "Early refresh: no expiry makes anybody wait": not max(loads["early refresh"][1]),
         "Generation: equal prompts are generated once": generated == 1,
         "A restarted process asks nothing again": warm.ledger.requests == 0,
         "Stale answers stay within their budget": stale_then <= 1.1 * BUDGET,
+        "4.1: my key holds everywhere": exercise("4.1").solved,
+        "4.2: my cache lets old values go": exercise("4.2").solved,
+        "4.3: my computation belongs to nobody": exercise("4.3").solved,
+        "4.4: I found the fault, and mended it": exercise("4.4").solved,
     }
 )
 
@@ -1018,11 +1211,11 @@ lab.predictions()
 # %% [markdown]
 # ## Recap
 #
-# - Popularity decides what a cache brings. Che's approximation tells the hits of an LRU from it; a scan through more keys than there is room for brings none.
+# - Popularity decides what a cache brings. Che's approximation tells the hits of an LRU from it. A scan through more keys than there is room for brings none.
 # - A key holds all that the answer depends on, as text that is the same in every process. A value is there or not there; whether it is *true* is another question.
 # - Bound the size and the time, by a clock that nobody sets.
 # - Three stampedes, three cures: one key asked by many, *single flight*; one key that expires under load, *early refresh*; many keys that expire together, *jitter*.
-# - A computation that many wait for belongs to none of them.
+# - A computation that many callers wait for belongs to none of them.
 # - Put the cache in front of `abatch`. And set the budget for stale answers before the TTL.
 #
 # Next: [notebook 5](05_monitoring.ipynb), what to measure when it is all running.

@@ -1,7 +1,9 @@
 """Measuring one run, on the real clock and against the real provider."""
 
 import asyncio
+import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 
@@ -112,3 +114,16 @@ def test_cancelling_a_measurement_leaves_nothing_running():
 
     with expected("blocked loop"):
         assert asyncio.run(main()) == (True, 1)
+
+
+def test_a_machine_without_a_free_processor_is_not_a_blocked_loop(monkeypatch):
+    """Hygiene blames a program for what it does, not for its neighbours; gaps show what passed."""
+    module, noted = sys.modules["course_lib.lab.experiment"], []
+    monkeypatch.setattr(module, "note_gap", lambda seconds, name: noted.append(seconds))
+    blocked = measure_one(lambda: time.sleep(0.12), blocks=False)
+    asyncio.run(blocked)
+    monkeypatch.setattr(module, "_starvation", lambda: nullcontext(time.monotonic))
+    starved = asyncio.run(measure_one(lambda: time.sleep(0.12), blocks=False))
+    assert noted[0] >= 0.1
+    assert noted[1] <= 0.01
+    assert starved.longest_gap >= 0.12

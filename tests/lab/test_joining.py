@@ -32,13 +32,16 @@ def seat(room, tmp_path):
     return next(each for each in room.watched()["seats"] if each["name"] == tmp_path.name)
 
 
-async def wrong(search, queries):
-    secret_of_mine = queries  # noqa: F841 - code that must not travel
+async def wrong(search, read, questions):
+    secret_of_mine = questions  # noqa: F841 - code that must not travel
     raise KeyError("secret_of_mine")
 
 
-async def right(search, queries):
-    return await asyncio.gather(*(search(query) for query in queries))
+async def right(search, read, questions):
+    async def pages(question):
+        return await asyncio.gather(*map(read, await search(question)))
+
+    return dict(zip(questions, await asyncio.gather(*map(pages, questions)), strict=True))
 
 
 def test_checks_are_sent_and_nothing_else(joined, tmp_path, capsys, eventually):

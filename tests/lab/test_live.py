@@ -8,6 +8,7 @@ import pytest
 
 from course_lib.lab import live
 from course_lib.lab.leftovers import find_leftovers
+from course_lib.lab.live import FRONT_ENDS, _pages
 
 
 @pytest.fixture
@@ -73,8 +74,19 @@ def test_it_may_be_framed_by_this_machine_only(page):
     assert "unsafe" not in policy
 
 
-def test_a_provider_has_one_page(page, provider):
+def test_where_nobody_looks_it_is_a_line_of_text(provider, monkeypatch):
+    """Under nbval, and stored: a frame would lead to a page that has ended."""
+    for name in FRONT_ENDS:
+        monkeypatch.delenv(name, raising=False)
+    before = dict(_pages)
+    assert live(provider)._repr_html_() is None
+    assert repr(live(provider)) == "live page of the provider"
+    assert _pages == before
+
+
+def test_a_provider_has_one_page(page, provider, monkeypatch):
     """A cell may be run twice; a notebook that shows it leaves nothing behind."""
-    assert live(provider) == page
+    monkeypatch.setenv("JPY_SESSION_NAME", "my/01.ipynb")
+    assert live(provider).url == page.url
     assert "<iframe" in page._repr_html_()
     assert not [each for each in find_leftovers() if "live" in each.text]

@@ -6,7 +6,7 @@ output of an earlier cell: 0.1 s and 100 ms are the same, 0.1 s and 0.103 s are 
 times" both numbers are looked for. Rates are compared whatever is counted. Numbers in words
 ("twice") and numbers without a unit are free. What is literally code is free as well: code blocks
 and inline code; so are the targets of links and HTML tags. Free, too, are the minutes in the
-section "What you'll need".
+section "What you'll need", and the line "*On the 90-minute path.*".
 """
 
 import re
@@ -38,7 +38,8 @@ QUANTITY = re.compile(
     rf"(?<![\w.])(?:({NUMBER}){BETWEEN})?({NUMBER})[ \u00a0\u202f-]?(?:({RATE})|({NAMES})s?)(?!\w)"
 )
 FREE = re.compile(
-    r"^ *(```|~~~).*?^ *\1 *$|(`+).+?\2|(?<=\])\([^)]*\)|https?://\S+|<!--.*?-->|</?[a-z][^>]*>",
+    r"^ *(```|~~~).*?^ *\1 *$|(`+).+?\2|(?<=\])\([^)]*\)|https?://\S+|<!--.*?-->|</?[a-z][^>]*>"
+    r"|\*On the 90-minute path\.\*",
     re.MULTILINE | re.DOTALL,
 )
 NEED = re.compile(r"^(#+) +What you['\u2019]ll need.*?(?=^#|\Z)", re.MULTILINE | re.DOTALL)

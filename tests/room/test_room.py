@@ -11,7 +11,7 @@ from room.room_support import ROOT, result, running_room
 
 from course_lib.lab.progress_line import progress_line
 from course_lib.room.register import MOST_SEATS, Full, Register
-from course_lib.room.sentences import sentences
+from course_lib.room.sentences import questions, sentences
 from course_lib.room.store import Store
 
 
@@ -181,6 +181,14 @@ def test_diagnoses_have_sentences():
     from course_lib.room.guard import SLUG
 
     known = sentences()
-    assert known["1.1"]["calls-made"] == "ask each question exactly once"
+    assert known["1.4"]["calls-made"] == "ask each question exactly once"
     assert all(known.values())
     assert all(SLUG.fullmatch(name) for names in known.values() for name in names)
+
+
+def test_each_question_that_helps_belongs_to_a_diagnosis():
+    """Of an exercise that there is."""
+    known, asked = sentences(), questions()
+    assert set(asked) - {"*"} <= set(known)
+    assert asked["1.3"]["makespan"].startswith("At which moment may the next call begin")
+    assert all(question.endswith("?") for names in asked.values() for question in names.values())

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
+from course_lib.lab.exercises.offers import Offer
+
 __all__ = ["Grading", "Line", "ScoreCard", "Verdict", "named"]
 
 Verdict = Literal["passed", "not yet", "not attempted yet"]
@@ -49,6 +51,7 @@ class ScoreCard:
         diagnosis: The first mistake, named, with a way on; "" if there is none.
         name: The diagnosis' short name, such as "peak-in-flight": words of the grader, never of
             the learner's code, which a diagnosis may quote.
+        offer: After a pass: other ways, and what the check cannot see.
     """
 
     title: str
@@ -56,6 +59,7 @@ class ScoreCard:
     lines: Sequence[Line] = ()
     diagnosis: str = ""
     name: str = ""
+    offer: Offer | None = None
 
     @property
     def passed(self) -> bool:
@@ -69,7 +73,8 @@ class ScoreCard:
             for line in self.lines
         ]
         head = f"{MARKS[self.verdict]} {self.title}: {self.verdict}"
-        return "\n".join([head, *rows, *([f"  → {self.diagnosis}"] if self.diagnosis else [])])
+        said = [f"  → {self.diagnosis}"] if self.diagnosis else []
+        return "\n".join([head, *rows, *said, *(f"  {text}" for text in _offered(self.offer))])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -78,7 +83,8 @@ class ScoreCard:
             for line in self.lines
         )
         table = f"<table>{rows}</table>" if rows else ""
-        hint = f"<p>{_html(self.diagnosis)}</p>" if self.diagnosis else ""
+        said = [self.diagnosis] if self.diagnosis else []
+        hint = "".join(f"<p>{_html(text)}</p>" for text in [*said, *_offered(self.offer)])
         return (
             f'<div style="border-left:4px solid {COLOURS[self.verdict]};padding-left:12px">'
             f"<b>{MARKS[self.verdict]} {_html(self.title)}: {self.verdict}</b>{table}{hint}</div>"
@@ -105,16 +111,27 @@ class Grading:
         if not good and not self.diagnosis:
             self.diagnosis, self.name = mistake, named(what)
 
-    def card(self, title: str) -> ScoreCard:
-        """Return the finished card."""
-        good = all(line.good for line in self.lines)
-        verdict: Verdict = "passed" if good else "not yet"
-        return ScoreCard(title, verdict, tuple(self.lines), self.diagnosis, self.name)
+    def card(self, title: str, offer: Offer | None = None) -> ScoreCard:
+        """Return the finished card; `offer` is what it says if all is good."""
+        lines = tuple(self.lines)
+        if all(line.good for line in lines):
+            return ScoreCard(title, "passed", lines, offer=offer)
+        return ScoreCard(title, "not yet", lines, self.diagnosis, self.name)
 
 
 def named(text: str) -> str:
     """Return the short name of what a grader looks at: lower case, digits, dashes."""
     return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].strip("-")
+
+
+def _offered(offer: Offer | None) -> list[str]:
+    """What is said after a pass."""
+    if offer is None:
+        return []
+    return [
+        *(f"Another way: {way}" for way in offer.ways),
+        f"This check cannot see {offer.unseen}",
+    ]
 
 
 def _html(text: str) -> str:

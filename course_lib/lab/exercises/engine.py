@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.lab.exercises.card import Grading, ScoreCard, named
+from course_lib.lab.exercises.offers import OFFERS
 from course_lib.lab.exercises.solution import Solution, solution_of
 from course_lib.lab.hygiene import expected
 from course_lib.lab.joining import share
@@ -126,7 +127,7 @@ class Exercise:
                 return ScoreCard(title, "not attempted yet", diagnosis="write it, then check again")
             said = _raised(function, cause)
             return ScoreCard(title, "not yet", diagnosis=said, name=_name_of(cause))
-        return grading.card(title)
+        return grading.card(title, OFFERS.get(self.id))
 
     def hint(self) -> Hint:
         """Return the next hint; after the last one, say where the solution is."""

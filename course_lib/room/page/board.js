@@ -134,13 +134,15 @@ function row(seat) {
 }
 
 function drawDiagnoses() {
-  $("diagnoses").replaceChildren(...state.diagnoses.slice(0, 6).map((each) => {
+  $("diagnoses").replaceChildren(...state.diagnoses.slice(0, 4).map((each) => {
     const line = document.createElement("li");
     const words = each.diagnosis.replaceAll("-", " ");
     const sentence = facts.sentences[each.exercise]?.[each.diagnosis];
     const about = sentence && sentence !== words ? `, ${words}` : "";
     line.append(element("b", `${each.count} of ${each.of}: `), sentence || words,
       element("span", ` ${each.exercise}${about}`, "small"));
+    const question = facts.questions[each.exercise]?.[each.diagnosis] || facts.questions["*"]?.[each.diagnosis];
+    if (question) line.append(element("p", question, "small"));
     return line;
   }));
 }

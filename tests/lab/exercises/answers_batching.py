@@ -1,7 +1,10 @@
 """Notebook 3: answers as learners give them, the wrong ones with what they are told."""
 
 import asyncio
+import contextlib
 import itertools
+
+from exercise_support import breaks
 
 from course_lib.batching import amap
 
@@ -200,10 +203,203 @@ async def keeps_the_refusal(process_batch, items):
         return [error] * len(items)
 
 
+# 3.4 -------------------------------------------------------------------------------------------
+
+EMPTY = ["a", "b", "c", "", "e"]
+
+
+@breaks(EMPTY)
+async def embedded(embed, texts, size):
+    source, vectors = iter(texts), []
+    while batch := list(itertools.islice(source, size)):
+        vectors += await embed(batch)
+    return vectors
+
+
+@breaks([""])
+async def with_a_mark_for_the_end(embed, texts, size):
+    end, source, vectors = object(), iter(texts), []
+    while (text := next(source, end)) is not end:
+        vectors += await embed([text, *itertools.islice(source, size - 1)])
+    return vectors
+
+
+@breaks(EMPTY)
+async def filled_up_one_by_one(embed, texts, size):
+    vectors, batch = [], []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == size:
+            vectors.extend(await embed(batch))
+            batch = []
+    if batch:
+        vectors.extend(await embed(batch))
+    return vectors
+
+
+@breaks(["", "x"])
+async def until_it_stops(embed, texts, size):
+    source, vectors = iter(texts), []
+    while True:
+        try:
+            first = next(source)
+        except StopIteration:
+            return vectors
+        vectors = [*vectors, *await embed([first, *itertools.islice(source, size - 1)])]
+
+
+def in_batches(texts, size):
+    source = iter(texts)
+    return iter(lambda: list(itertools.islice(source, size)), [])
+
+
+@breaks(EMPTY)
+async def by_iter_with_an_end(embed, texts, size):
+    return [vector for batch in in_batches(texts, size) for vector in await embed(batch)]
+
+
+class Batches:
+    def __init__(self, texts, size):
+        self.source, self.size = iter(texts), size
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        batch = list(itertools.islice(self.source, self.size))
+        if not batch:
+            raise StopIteration
+        return batch
+
+
+@breaks(EMPTY)
+async def with_a_class(embed, texts, size):
+    vectors = []
+    for batch in Batches(texts, size):
+        vectors += await embed(batch)
+    return vectors
+
+
+@breaks(EMPTY)
+async def by_recursion(embed, texts, size):
+    source = iter(texts)
+    batch = [*itertools.islice(source, size)]
+    return await embed(batch) + await by_recursion(embed, source, size) if batch else []
+
+
+@breaks(EMPTY)
+async def with_a_filler(embed, texts, size):
+    missing, vectors = object(), []
+    for row in itertools.zip_longest(*[iter(texts)] * size, fillvalue=missing):
+        vectors += await embed([text for text in row if text is not missing])
+    return vectors
+
+
+@breaks(EMPTY)
+async def chunks_by_the_library(embed, texts, size):
+    async with contextlib.aclosing(by_size(texts, size)) as batches:
+        return [vector async for batch in batches for vector in await embed(batch)]
+
+
+async def by_size(texts, size):
+    for batch in in_batches(texts, size):
+        yield batch
+
+
+@breaks(["a", "b", "c", "d", "", "f"])
+async def an_input_that_shows_nothing(embed, texts, size):
+    return await embedded(embed, texts, size)
+
+
+@breaks(("", "a"))
+async def an_input_of_another_kind(embed, texts, size):
+    return await embedded(embed, texts, size)
+
+
+@breaks(EMPTY)
+async def not_mended(embed, texts, size):
+    source, vectors = iter(texts), []
+    while text := next(source, None):
+        batch = [text, *itertools.islice(source, size - 1)]
+        vectors += await embed(batch)
+    return vectors
+
+
+@breaks(EMPTY)
+async def only_none_ends_it(embed, texts, size):
+    source, vectors = iter(texts), []
+    while (text := next(source, None)) is not None:
+        vectors += await embed([text, *itertools.islice(source, size - 1)])
+    return vectors
+
+
+@breaks(EMPTY)
+async def empty_ones_left_out(embed, texts, size):
+    return await embedded(embed, filter(None, texts), size)
+
+
+@breaks(EMPTY)
+async def the_rest_lost(embed, texts, size):
+    vectors = []
+    for batch in zip(*[iter(texts)] * size, strict=False):
+        vectors += await embed(list(batch))
+    return vectors
+
+
+@breaks(EMPTY)
+async def all_in_one(embed, texts, size):
+    return await embed(list(texts)) if (texts := list(texts)) else []
+
+
+@breaks(EMPTY)
+async def one_more_call(embed, texts, size):
+    source, vectors, batch = iter(texts), [], [...]
+    while batch:
+        batch = list(itertools.islice(source, size))
+        vectors += await embed(batch)
+    return vectors
+
+
+@breaks(EMPTY)
+async def a_list_first(embed, texts, size):
+    texts = list(texts)
+    parts = [texts[at : at + size] for at in range(0, len(texts), size)]
+    return [vector for part in parts for vector in await embed(part)]
+
+
+@breaks(EMPTY)
+async def empty_vectors_left_out(embed, texts, size):
+    return [vector for vector in await embedded(embed, texts, size) if vector]
+
+
+@breaks(EMPTY)
+async def last_batch_first(embed, texts, size):
+    vectors = []
+    for batch in in_batches(texts, size):
+        vectors = await embed(batch) + vectors
+    return vectors
+
+
+@breaks(EMPTY)
+async def nothing_comes_back(embed, texts, size):
+    await embedded(embed, texts, size)
+
+
 RIGHT = {
     "3.1": (workers, window_of_tasks, by_the_library),
     "3.2": (serve,),
     "3.3": (isolate, both_halves_at_once, with_a_stack),
+    "3.4": (
+        embedded,
+        with_a_mark_for_the_end,
+        filled_up_one_by_one,
+        until_it_stops,
+        by_iter_with_an_end,
+        with_a_class,
+        by_recursion,
+        with_a_filler,
+        chunks_by_the_library,
+    ),
 }
 WORKERS = """async with asyncio.TaskGroup() as group:
         for _ in range(limit):
@@ -254,6 +450,13 @@ WRONG = {
             serve, {"if not entry.answer.done():\n                    ": ""}, "entry.answer.done()",
         ),
         cannot_be_stopped: "ignored that they were cancelled",
+        "ends_a_second_late": (
+            serve,
+            {"batch = [await queue.get()]": "try:\n            batch = [await queue.get()]\n"
+             "        except asyncio.CancelledError:\n            await asyncio.sleep(1)\n"
+             "            raise"},
+            "cannot be stopped",
+        ),
         does_nothing: "nothing is processed",
     },
     "3.3": {
@@ -262,6 +465,10 @@ WRONG = {
         all_or_nothing: "one bad item fails all",
         "an_error_for_each": (
             isolate, {ALONE: "return [error] * len(items)"}, "have results as well",
+        ),
+        "each_half_backwards": (
+            isolate, {"return await process_batch(items)": "return (await process_batch(items))[::-1]"},
+            "in the order of the items",
         ),
         "halves_in_the_wrong_order": (
             isolate,
@@ -286,5 +493,19 @@ WRONG = {
             isolate, {ALONE: "pass", "len(items) // 2": "(len(items) + 1) // 2"},
             "again and again",
         ),
+    },
+    "3.4": {
+        an_input_that_shows_nothing: "loses nothing",
+        an_input_of_another_kind: "hand over a list of texts",
+        not_mended: "some texts have no vector",
+        only_none_ends_it: "some texts have no vector",
+        empty_ones_left_out: "some texts have no vector",
+        the_rest_lost: "some texts have no vector",
+        all_in_one: "each call takes `size` texts",
+        one_more_call: "embeds nothing",
+        a_list_first: "reads more of `texts`",
+        empty_vectors_left_out: "some texts have no vector",
+        last_batch_first: "each in its place",
+        nothing_comes_back: "is a `return` missing",
     },
 }  # fmt: skip

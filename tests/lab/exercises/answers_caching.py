@@ -1,10 +1,13 @@
 """Notebook 4: answers as learners give them, the wrong ones with what they are told."""
 
 import asyncio
+import collections
 import functools
 import hashlib
 import json
 import time  # noqa: F401 - slips use it
+
+from exercise_support import breaks
 
 from course_lib.caching import AsyncCache, stable_key
 
@@ -279,10 +282,187 @@ class StubOfAFlight(SingleFlight):
         raise NotImplementedError
 
 
+# 4.4 -------------------------------------------------------------------------------------------
+
+GLUED = [("Ada", "x:rent"), ("Ada:x", "rent")]
+
+
+@breaks(GLUED)
+def remember_each(search):
+    kept = {}
+
+    async def ask(user, query, filters=()):
+        key = user, query, filters
+        if key not in kept:
+            kept[key] = await search(user, query, filters)
+        return kept[key]
+
+    return ask
+
+
+@breaks([("", ":"), (":", "")])
+def with_json(search):
+    kept = {}
+
+    async def ask(user, query, filters=()):
+        key = json.dumps([user, query, filters])
+        if key not in kept:
+            kept[key] = await search(user, query, filters)
+        return kept[key]
+
+    return ask
+
+
+@breaks(GLUED)
+def with_reprs(search):
+    kept = {}
+
+    async def ask(user, query, filters=()):
+        key = f"{user!r}:{query!r}:{filters!r}"
+        if key not in kept:
+            kept[key] = await search(user, query, filters)
+        return kept[key]
+
+    return ask
+
+
+@breaks([["a:b", "c"], ["a", "b:c"]])
+def a_dict_in_a_dict(search):
+    users = collections.defaultdict(dict)
+
+    async def ask(user, query, filters=()):
+        kept = users[user]
+        try:
+            return kept[query, filters]
+        except KeyError:
+            result = kept[query, filters] = await search(user, query, filters)
+            return result
+
+    return ask
+
+
+@breaks(GLUED)
+def by_position(search):
+    kept = {}
+
+    async def ask(*question):
+        question = question if len(question) == 3 else (*question, ())
+        if question not in kept:
+            kept[question] = await search(*question)
+        return kept[question]
+
+    return ask
+
+
+class Remembered:
+    def __init__(self, search):
+        self.search, self.kept = search, {}
+
+    async def __call__(self, user, query, filters=()):
+        key = (user, query, *filters)
+        if key not in self.kept:
+            self.kept[key] = await self.search(user, query, filters)
+        return self.kept[key]
+
+
+@breaks(GLUED)
+def with_a_class(search):
+    return Remembered(search)
+
+
+@breaks(GLUED)
+def with_lengths(search):
+    kept = {}
+
+    async def ask(user, query, filters=()):
+        key = "".join(f"{len(part)}:{part}" for part in (user, query, *filters))
+        if key not in kept:
+            kept[key] = await search(user, query, filters)
+        return kept[key]
+
+    return ask
+
+
+@breaks(GLUED)
+def with_the_courses_cache(search):
+    cache = AsyncCache(ttl=None, maxsize=None)
+
+    async def ask(user, query, filters=()):
+        key = stable_key([user, query, list(filters)], namespace="search")
+        return await cache.get_or_compute(key, lambda: search(user, query, filters))
+
+    return ask
+
+
+@breaks(GLUED)
+def with_tasks(search):
+    tasks = {}
+
+    async def ask(user, query, filters=()):
+        key = user, query, filters
+        if key not in tasks:
+            tasks[key] = asyncio.ensure_future(search(user, query, filters))
+        return await tasks[key]
+
+    return ask
+
+
+@breaks([("Ada", "rent"), ("Bob", "rent")])
+def questions_that_show_nothing(search):
+    return remember_each(search)
+
+
+@breaks([("Ada", "rent"), ("Ada", "rent")])
+def the_same_question_twice(search):
+    return remember_each(search)
+
+
+@breaks("Ada:rent")
+def no_questions(search):
+    return remember_each(search)
+
+
+@breaks(GLUED)
+def nothing_kept(search):
+    async def ask(user, query, filters=()):
+        return await search(user, query, filters)
+
+    return ask
+
+
+ALL = {}
+
+
+@breaks(GLUED)
+def kept_by_all(search):
+    ALL.clear()
+
+    async def ask(user, query, filters=()):
+        key = user, query, filters
+        if key not in ALL:
+            ALL[key] = await search(user, query, filters)
+        return ALL[key]
+
+    return ask
+
+
+ITS_KEY = "key = user, query, filters"
+
 RIGHT = {
     "4.1": (make_key, digested, the_librarys, strict, by_hand),
     "4.2": (TtlCache, Librarys, Sentinel),
     "4.3": (SingleFlight, Counted, LibrarysFlight),
+    "4.4": (
+        remember_each,
+        with_json,
+        with_reprs,
+        a_dict_in_a_dict,
+        by_position,
+        with_a_class,
+        with_lengths,
+        with_the_courses_cache,
+        with_tasks,
+    ),
 }
 KEY = 'f"{name}:{json.dumps(arguments, sort_keys=True)}"'
 SIZES = "= ttl, maxsize"
@@ -357,6 +537,26 @@ WRONG = {
             SingleFlight, {"in self.flights": "in self.flight"},
             "it raised AttributeError: 'Mistyped' object has no attribute 'flight'",
         ),
+    },
+    "4.4": {
+        questions_that_show_nothing: "searches for both",
+        the_same_question_twice: "two different questions",
+        no_questions: "two different questions",
+        "another_glue": (remember_each, {ITS_KEY: "key = f'{user}|{query}|{filters}'"}, "come apart"),
+        "a_rare_glue": (
+            remember_each, {ITS_KEY: r"key = '\0'.join([user, query, *filters])"}, "come apart",
+        ),
+        "filters_left_out": (remember_each, {ITS_KEY: "key = user, query"}, "come apart"),
+        "the_case_left_out": (remember_each, {ITS_KEY: "key = user.lower(), query, filters"}, "come apart"),
+        "blanks_left_out": (remember_each, {ITS_KEY: "key = user, query.strip(), filters"}, "come apart"),
+        "filters_not_handed_on": (
+            remember_each, {"search(user, query, filters)": "search(user, query)"}, "not as they were",
+        ),
+        "empty_ones_again": (
+            remember_each, {"if key not in kept:": "if not kept.get(key):"}, "also an empty one",
+        ),
+        nothing_kept: "searched for once",
+        kept_by_all: "each other's results",
     },
 }  # fmt: skip
 STUBS = {"4.2": StubOfACache, "4.3": StubOfAFlight}

@@ -6,8 +6,14 @@ import itertools
 import math
 import time  # noqa: F401 - slips use it
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import reduce
 from statistics import fmean
+
+import numpy as np
+from exercise_support import BREAKS, breaks
+
+from course_lib.monitoring import LoopLag, PerformanceMonitor, bottleneck, to_chrome_trace
 
 # 5.1 -------------------------------------------------------------------------------------------
 
@@ -77,6 +83,8 @@ async def call_never_made(call, record, clock, planned):
 
 # 5.2 -------------------------------------------------------------------------------------------
 
+FAR_OFF = BREAKS["5.2"]
+
 
 def percentile(histograms, q):
     counts = Counter()
@@ -90,6 +98,7 @@ def percentile(histograms, q):
     return None
 
 
+@breaks([{0.1: 99}, {50: 1}])
 def with_accumulate(histograms, q):
     bounds = sorted({bound for histogram in histograms for bound in histogram})
     sums = [sum(each.get(bound, 0) for each in histograms) for bound in bounds]
@@ -97,6 +106,7 @@ def with_accumulate(histograms, q):
     return next(bound for bound, n in zip(bounds, reached, strict=True) if n / sum(sums) >= q)
 
 
+@breaks([{0.001: 1, 0.002: 500}, {0.001: 3}, {10.0: 2}])
 def by_rank(histograms, q):
     values = sorted(
         bound for each in histograms for bound, count in each.items() for _ in range(count)
@@ -104,10 +114,88 @@ def by_rank(histograms, q):
     return values[math.ceil(q * len(values)) - 1]
 
 
+@breaks(FAR_OFF * 2)
 def by_bisection(histograms, q):
     pairs = sorted(pair for histogram in histograms for pair in histogram.items())
     reached = list(itertools.accumulate(count for _, count in pairs))
     return pairs[bisect_left(reached, q * reached[-1])][0]
+
+
+@breaks([{1: 1_000}, {2_000: 9, 3_000: 0}])
+def with_numpy(histograms, q):
+    bounds = np.array([bound for each in histograms for bound in each])
+    counts = np.array([count for each in histograms for count in each.values()])
+    order = np.argsort(bounds)
+    reached = np.cumsum(counts[order])
+    return float(bounds[order][np.searchsorted(reached, q * reached[-1])])
+
+
+@breaks(FAR_OFF[::-1])
+def merged_two_by_two(histograms, q):
+    def merge(left, right):
+        return {
+            bound: left.get(bound, 0) + right.get(bound, 0) for bound in left.keys() | right.keys()
+        }
+
+    together = reduce(merge, histograms, {})
+    wanted = q * sum(together.values())
+    return min(
+        bound
+        for bound in together
+        if sum(n for other, n in together.items() if other <= bound) >= wanted
+    )
+
+
+def down_from_the_slowest(histograms, q):
+    counts = defaultdict(int)
+    for histogram in histograms:
+        for bound, count in histogram.items():
+            counts[bound] += count
+    total = left = sum(counts.values())
+    answer = None
+    for bound in sorted(counts, reverse=True):
+        if left < q * total:
+            break
+        answer, left = bound, left - counts[bound]
+    return answer
+
+
+class Merged:
+    def __init__(self, histograms):
+        self.counts = sum((Counter(each) for each in histograms), Counter())
+
+    def at(self, q):
+        seen = 0
+        for bound, count in sorted(self.counts.items()):
+            seen += count
+            if seen >= q * self.counts.total():
+                return bound
+        return None
+
+
+@breaks([{0.02: 990}, {9.0: 9, 12.0: 1}])
+def with_a_class(histograms, q):
+    return Merged(histograms).at(q)
+
+
+@breaks([{0.01: 100}])
+def one_process_only(histograms, q):
+    return percentile(histograms, q)
+
+
+@breaks([{0.01: 100}, {0.011: 100}])
+def nearly_alike(histograms, q):
+    return percentile(histograms, q)
+
+
+@breaks([[0.01, 0.02], [1.0]])
+def durations_handed_over(histograms, q):
+    return percentile(histograms, q)
+
+
+@breaks(...)
+def no_input(histograms, q):
+    return percentile(histograms, q)
 
 
 def average(histograms, q):
@@ -139,63 +227,233 @@ def added_into_the_first(histograms, q):
 # 5.3 -------------------------------------------------------------------------------------------
 
 
-def limiting(steps, rate):
-    capacity = {
-        name: math.inf if slots is None else slots / seconds
-        for name, (seconds, slots) in steps.items()
+def to_mend(report):
+    return bottleneck(report).step
+
+
+def if_saturated(report):
+    found = bottleneck(report)
+    return found.step if found.kind == "saturated" else None
+
+
+def busiest_station(report):
+    stations = bottleneck(report).stations.values()
+    full = [each for each in stations if each.utilisation > 0.9]
+    return max(full, key=lambda each: each.demand).step if full else None
+
+
+def smallest_capacity(report):
+    stations = bottleneck(report).stations
+    arriving = report["chain"].count / max(s.start for s in report.spans if s.name == "chain")
+    name = min(stations, key=lambda each: stations[each].capacity)
+    return name if stations[name].capacity < arriving else None
+
+
+def out_of_its_sentence(report):
+    verdict, _, _ = str(bottleneck(report)).partition(". ")
+    return None if verdict == "no bottleneck" else verdict.removeprefix("bottleneck: ")
+
+
+def within_the_chain(report):
+    return bottleneck(report, parent="chain").step
+
+
+def by_how_much_times_grow(report):
+    """From the first call, which finds nobody before it, to the longest, in shares of the first."""
+    grown = {
+        name: step.maximum / step.minimum for name, step in report.steps.items() if step.parents
     }
-    name = min(capacity, key=capacity.get)
-    return name if capacity[name] < rate else None
+    name = max(grown, key=grown.get)
+    return name if grown[name] > 1.5 else None
 
 
-def by_demand(steps, rate):
-    demands = [(seconds / slots, name) for name, (seconds, slots) in steps.items() if slots]
-    demand, name = max(demands, default=(0.0, None))
-    return name if demand * rate > 1 else None
+def by_the_trace(report):
+    times = defaultdict(list)
+    for event in to_chrome_trace(report)["traceEvents"]:
+        if event["ph"] == "X" and event["name"] != "chain":
+            times[event["name"]].append(event["dur"])
+    ratio, name = max((max(each) / min(each), name) for name, each in times.items())
+    return name if ratio > 1.5 else None
 
 
-def by_utilisation(steps, rate):
-    busiest, most = None, 1.0
-    for name, (seconds, slots) in steps.items():
-        if slots is not None and rate * seconds / slots > most:
-            busiest, most = name, rate * seconds / slots
-    return busiest
+def by_the_spans(report):
+    steps = {}
+    for span in report.spans:
+        if span.parent is not None:
+            first, last = steps.get(span.name, (math.inf, 0.0))
+            steps[span.name] = min(first, span.seconds), max(last, span.seconds)
+    worst = max(steps, key=lambda name: steps[name][1] / steps[name][0])
+    return worst if steps[worst][1] > 1.2 * steps[worst][0] else None
 
 
-def longest(steps, rate):
-    return max(steps, key=lambda name: steps[name][0])
+def largest_mean(report):
+    return max(report.steps, key=lambda name: report[name].mean)
 
 
-def fewest_slots(steps, rate):
-    return min(steps, key=lambda name: steps[name][1] or math.inf)
+def largest_mean_of_a_step(report):
+    steps = [name for name in report if report[name].parents]
+    return max(steps, key=lambda name: report[name].mean)
 
 
-def largest_product(steps, rate):
-    return max(steps, key=lambda name: steps[name][0] * (steps[name][1] or 0))
+def longest_wait(report):
+    waits = {name: report[name].maximum - report[name].minimum for name in report}
+    name = max((name for name in report if report[name].parents), key=waits.get)
+    return name if waits[name] > 0.01 else None
 
 
-def largest_capacity(steps, rate):
-    limited = {name: seconds / slots for name, (seconds, slots) in steps.items() if slots}
-    return min(limited, key=limited.get)
+def shortest(report):
+    return min(report, key=lambda name: report[name].mean)
 
 
-def always_none(steps, rate):
+def largest_of_the_bottleneck(report):
+    return bottleneck(report).largest
+
+
+def always_none(report):
     """Name nothing."""
+
+
+# 5.4 -------------------------------------------------------------------------------------------
+
+
+async def blocking_step(chain, questions):
+    monitor = PerformanceMonitor()
+    config = {"callbacks": [monitor.callback]}
+    async with LoopLag(monitor=monitor) as lag:
+        await asyncio.gather(*(chain.ainvoke(question, config) for question in questions))
+    return next(iter(lag.steps))
+
+
+async def with_a_task_group(chain, questions):
+    monitor = PerformanceMonitor()
+    async with LoopLag(monitor=monitor) as lag, asyncio.TaskGroup() as group:
+        for question in questions:
+            group.create_task(chain.ainvoke(question, {"callbacks": [monitor.callback]}))
+    return max(lag.steps, key=lag.steps.get)
+
+
+async def by_abatch(chain, questions):
+    monitor = PerformanceMonitor(keep_spans=0)
+    async with LoopLag(monitor=monitor, budget=0.02) as lag:
+        await chain.abatch(questions, config={"callbacks": [monitor.callback]})
+    return list(lag.steps)[0]  # noqa: RUF015 - as learners write it
+
+
+async def with_config(chain, questions):
+    monitor = PerformanceMonitor()
+    watched = chain.with_config(callbacks=[monitor.callback])
+    async with LoopLag(monitor=monitor, interval=0.005) as lag:
+        await asyncio.wait([asyncio.ensure_future(watched.ainvoke(each)) for each in questions])
+    [name, *_] = lag.steps
+    return name
+
+
+async def by_blocks(chain, questions):
+    monitor, seconds = PerformanceMonitor(), Counter()
+    async with LoopLag(monitor=monitor) as lag:
+        await chain.with_config(callbacks=[monitor.callback]).abatch(questions)
+    for block in lag.blocks:
+        seconds[block.step] += block.seconds
+    del seconds[None]
+    return seconds.most_common(1)[0][0]
+
+
+async def as_they_come(chain, questions):
+    monitor = PerformanceMonitor()
+    config = {"callbacks": [monitor.callback]}
+    async with LoopLag(monitor=monitor) as lag:
+        for done in asyncio.as_completed([chain.ainvoke(each, config) for each in questions]):
+            await done
+    return Counter(lag.steps).most_common(1)[0][0]
+
+
+class Watch:
+    def __init__(self, chain):
+        self.chain, self.monitor = chain, PerformanceMonitor()
+        self.lag = LoopLag(monitor=self.monitor)
+
+    async def ask(self, question):
+        return await self.chain.ainvoke(question, {"callbacks": [self.monitor.callback]})
+
+    async def run(self, questions):
+        async with self.lag:
+            await asyncio.gather(*map(self.ask, questions))
+        return next(iter(self.lag.steps), None)
+
+
+async def with_a_class_of_its_own(chain, questions):
+    return await Watch(chain).run(questions)
+
+
+async def each_in_a_block(chain, questions):
+    """The monitor's own blocks tell which step is meant, without LangChain's callbacks."""
+    monitor = PerformanceMonitor()
+
+    async def one(value):
+        for step in chain.steps:
+            with monitor.measure(step.get_name()):
+                value = await step.ainvoke(value)
+
+    async with LoopLag(monitor=monitor) as lag:
+        await asyncio.gather(*map(one, questions))
+    return next(iter(lag.steps))
+
+
+async def longest_on_average(chain, questions):
+    monitor = PerformanceMonitor()
+    await chain.abatch(questions, {"callbacks": [monitor.callback]})
+    report = monitor.report()
+    steps = [name for name in report if report[name].parents]
+    return max(steps, key=lambda name: report[name].mean)
+
+
+async def nobody_asked(chain, questions):
+    return chain.steps[1].get_name()
 
 
 RIGHT = {
     "5.1": (observed, each_end_by_itself, with_a_context_manager),
-    "5.2": (percentile, with_accumulate, by_rank, by_bisection),
-    "5.3": (limiting, by_demand, by_utilisation),
+    "5.2": (
+        percentile,
+        with_accumulate,
+        by_rank,
+        by_bisection,
+        with_numpy,
+        merged_two_by_two,
+        down_from_the_slowest,
+        with_a_class,
+    ),
+    "5.3": (
+        to_mend,
+        if_saturated,
+        busiest_station,
+        smallest_capacity,
+        out_of_its_sentence,
+        within_the_chain,
+        by_how_much_times_grow,
+        by_the_trace,
+        by_the_spans,
+    ),
+    "5.4": (
+        blocking_step,
+        with_a_task_group,
+        by_abatch,
+        with_config,
+        by_blocks,
+        as_they_come,
+        with_a_class_of_its_own,
+        each_in_a_block,
+    ),
 }
 WAIT, SERVICE = "max(0.0, start - planned)", "clock() - start"
 RECORD = f"record(outcome, {WAIT}, {SERVICE})"
 CANCELLED, FAILED = f'record("cancelled", wait, {SERVICE})', f'record("error", wait, {SERVICE})'
 COUNTED = "counts.update(histogram)"
 RANK = "math.ceil(q * len(values)) - 1"
-CAPACITY = "math.inf if slots is None else slots / seconds"
-NAMED = "name if capacity[name] < rate else None"
-LEAST = f"name = min(capacity, key=capacity.get)\n    return {NAMED}"
+NEXT, ALL = (
+    "next(iter(lag.steps))",
+    "await asyncio.gather(*(chain.ainvoke(question, config) for question in questions))",
+)
 
 WRONG = {
     "5.1": {
@@ -319,34 +577,65 @@ WRONG = {
         ),
         "bound_not_returned": (percentile, {"return bound": "break"}, "returns None"),
         "asynchronous_percentile": (percentile, {"def ": "async def "}, "write `def`"),
+        one_process_only: "one process alone is shown rightly",
+        nearly_alike: "the dashboard is not far off here",
+        durations_handed_over: "dicts from a bound in seconds",
+        no_input: "hand over the histograms, too",
         "never_reached": (with_accumulate, {">= q": "> 1"}, "`next` found no bound"),
     },
     "5.3": {
-        longest: "one takes long there",
-        fewest_slots: "only for a short time",
-        largest_product: "divide by the seconds",
-        largest_capacity: "the *largest* capacity",
-        "never_none": (limiting, {NAMED: "name"}, "return None unless"),
-        "also_when_it_just_keeps_up": (limiting, {"< rate": "<= rate"}, "return None unless"),
-        always_none: "does 20 a second, and more arrive",
-        "first_below_the_rate": (
-            limiting,
-            {LEAST: "return next((name for name in capacity if capacity[name] < rate), None)"},
+        largest_mean: "is all steps together",
+        largest_mean_of_a_step: "so a long time there keeps nobody else back",
+        longest_wait: "calls are there longest on average",
+        largest_of_the_bottleneck: "keeps nobody else back",
+        shortest: "for the shortest time",
+        "never_none": (
+            to_mend, {"bottleneck(report).step": "(found := bottleneck(report)).step or found.largest"},
+            "Return None then",
+        ),
+        always_none: "lets 20 a second pass, and more arrive",
+        "first_of_those_that_do_not_keep_up": (
+            busiest_station,
+            {"max(full, key=lambda each: each.demand)": "full[0]"},
             "of several steps",
         ),
-        "last_below_the_rate": (
-            limiting,
-            {LEAST: "return next((n for n in reversed(capacity) if capacity[n] < rate), None)"},
-            "of several steps",
+        "its_capacity": (
+            busiest_station, {".demand).step": ".demand).capacity"}, "return the name",
         ),
-        "stops_at_none": (limiting, {CAPACITY: "slots / seconds"}, "and never limits"),
-        "none_is_one": (limiting, {CAPACITY: "(slots or 1) / seconds"}, "however long one takes"),
-        "nothing_left_to_compare": (
-            limiting, {CAPACITY: "slots / seconds", "steps.items()": "steps.items() if slots"},
-            "and never limits",
+        "the_whole_answer": (to_mend, {".step": ""}, "return the name"),
+        "asynchronous": (to_mend, {"def ": "async def "}, "write `def`"),
+    },
+    "5.4": {
+        longest_on_average: "`LoopLag` does",
+        nobody_asked: "not all questions are asked",
+        "one_after_another": (
+            blocking_step,
+            {ALL: "for question in questions:\n            await chain.ainvoke(question, config)"},
+            "ask all of them at once",
         ),
-        "its_capacity": (limiting, {NAMED: "capacity[name]"}, "return the name"),
-        "its_name_and_capacity": (limiting, {NAMED: "capacity[name], name"}, "return the name"),
-        "asynchronous_limiting": (limiting, {"def ": "async def "}, "write `def`"),
+        "only_the_first": (
+            blocking_step, {"in questions)": "in questions[:1])"}, "not all questions are asked",
+        ),
+        "asked_again_to_be_watched": (
+            blocking_step,
+            {"    async with": "    await chain.abatch(questions)\n    async with"},
+            "more than once",
+        ),
+        "monitor_not_given_to_the_chain": (
+            blocking_step, {"[monitor.callback]": "[]"}, "no step is known",
+        ),
+        "monitor_not_given_to_the_lag": (
+            blocking_step, {"LoopLag(monitor=monitor)": "LoopLag()"}, "no step is known",
+        ),
+        "place_in_the_code": (
+            blocking_step, {NEXT: "next(iter(lag.culprits))"}, "return the name of the step",
+        ),
+        "the_seconds": (
+            blocking_step, {NEXT: "max(lag.steps.values())"}, "return the name of the step",
+        ),
+        "the_last_of_those_that_block": (
+            blocking_step, {NEXT: "list(lag.steps)[-1]"}, "`lag.steps` has the worst first",
+        ),
+        "forgotten": (blocking_step, {f"return {NEXT}": "pass"}, "no step is known"),
     },
 }  # fmt: skip

@@ -10,13 +10,20 @@ from typing import NamedTuple
 
 from course_lib.lab import exercise
 
+BREAKS = {
+    "5.2": [{0.01: 9_800}, {1.0: 200}],
+}
+"""Inputs that show a fault, by exercise, for answers that are about the mended program only."""
+
 
 @cache  # a card is the same every time: one check serves all tests of it
 def card(number, function):
     """The score card of a function, for the exercise of this number."""
 
     async def main():
-        return await exercise(number).check(function, getattr(function, "breaks", ...))
+        return await exercise(number).check(
+            function, getattr(function, "breaks", BREAKS.get(number, ...))
+        )
 
     return asyncio.run(main())
 

@@ -3,9 +3,13 @@
 import asyncio
 import collections
 import functools
+import json
 import random
+from operator import itemgetter
+from urllib.parse import quote, urlencode
 
-from answers_async_batch import fetch_all, outcomes, with_workers
+from answers_async_batch import in_a_group as in_a_group_each
+from answers_async_batch import outcomes, report, with_workers
 from answers_batching import (
     both_halves_at_once,
     by_the_library,
@@ -16,6 +20,7 @@ from answers_batching import (
     workers,
 )
 from answers_rate_limiting import Bucket
+from yarl import URL
 
 from course_lib.batching import amap
 from course_lib.errors import RateLimited
@@ -543,74 +548,92 @@ async def callers_told_at_the_end(queue, process_batch, size):
 # 1.1 -------------------------------------------------------------------------------------------
 
 
-async def by_tasks(search, queries):
-    tasks = [asyncio.create_task(search(query)) for query in queries]
-    return [await task for task in tasks]
+def by_number(search, read, questions):
+    """A function that returns a coroutine; places by index."""
+
+    async def main():
+        pages = [None] * len(questions)
+
+        async def one(place):
+            pages[place] = list(await asyncio.gather(*map(read, await search(questions[place]))))
+
+        await asyncio.gather(*map(one, range(len(questions))))
+        return dict(zip(questions, pages, strict=True))
+
+    return main()
 
 
-async def by_waiting(search, queries):
-    tasks = [asyncio.ensure_future(search(query)) for query in queries]
-    if tasks:
-        await asyncio.wait(tasks)
-    return [task.result() for task in tasks]
+async def waited_tasks(search, read, questions):
+    async def one(question):
+        tasks = [asyncio.create_task(read(page)) for page in await search(question)]
+        if tasks:
+            await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
+
+    tasks = [asyncio.create_task(one(question)) for question in questions]
+    return {q: await task for q, task in zip(questions, tasks, strict=True)}
 
 
-async def by_place(search, queries):
-    found = [None] * len(queries)
+async def prefilled(search, read, questions):
+    report = dict.fromkeys(questions)
 
-    async def one(place):
-        found[place] = await search(queries[place])
+    async def one(question):
+        report[question] = await asyncio.gather(*map(read, await search(question)))
 
-    await asyncio.gather(*map(one, range(len(queries))))
-    return found
-
-
-async def by_callbacks(search, queries):
-    found, left = {}, len(queries)
-    over = asyncio.get_running_loop().create_future()
-
-    def note(place, task):
-        nonlocal left
-        found[place] = task.result()
-        left -= 1
-        if not left:
-            over.set_result(None)
-
-    tasks = [asyncio.ensure_future(search(query)) for query in queries]
-    for place, task in enumerate(tasks):
-        task.add_done_callback(functools.partial(note, place))
-    if tasks:
-        await over
-    return [found[place] for place in range(len(queries))]
+    async with asyncio.TaskGroup() as group:
+        for question in questions:
+            group.create_task(one(question))
+    return report
 
 
-async def by_completion(search, queries):
-    async def one(place, query):
-        return place, await search(query)
+async def sorted_at_the_end(search, read, questions):
+    async def one(question):
+        return question, await asyncio.gather(*map(read, await search(question)))
 
-    calls = [one(*pair) for pair in enumerate(queries)]
-    found = dict([await each for each in asyncio.as_completed(calls)])
-    return [found[place] for place in range(len(queries))]
+    found = dict([await each for each in asyncio.as_completed(map(one, questions))])
+    return {question: found[question] for question in questions}
 
 
-async def a_worker_each(search, queries):
+async def a_worker_each(search, read, questions):
     queue, found = asyncio.Queue(), {}
 
     async def worker():
-        place, query = queue.get_nowait()
-        found[place] = await search(query)
+        question = queue.get_nowait()
+        pages = {page: asyncio.ensure_future(read(page)) for page in await search(question)}
+        found[question] = [await task for task in pages.values()]
 
-    for pair in enumerate(queries):
-        queue.put_nowait(pair)
-    await asyncio.gather(*(worker() for _ in queries))
-    return [found[place] for place in range(len(queries))]
+    for question in questions:
+        queue.put_nowait(question)
+    await asyncio.gather(*(worker() for _ in questions))
+    return {question: found[question] for question in questions}
 
 
-def gather_returned(search, queries):
-    async def main():
-        return await asyncio.gather(*map(search, queries))
+async def by_callbacks(search, read, questions):
+    report, left = {question: [] for question in questions}, set()
+    over = asyncio.Event()
 
-    return main()
+    def start(call, then):
+        task = asyncio.ensure_future(call)
+        left.add(task)
+
+        def done(task):
+            then(task.result())
+            left.discard(task)
+            if not left:
+                over.set()
+
+        task.add_done_callback(done)
+
+    def read_all(question, ids):
+        report[question] = [None] * len(ids)
+        for place, page in enumerate(ids):
+            start(read(page), functools.partial(report[question].__setitem__, place))
+
+    for question in questions:
+        start(search(question), functools.partial(read_all, question))
+    if questions:
+        await over.wait()
+    return report
 
 
 # 1.3 -------------------------------------------------------------------------------------------
@@ -876,10 +899,57 @@ async def by_levels(process_batch, items):
     return [found[place] for place in range(len(items))]
 
 
+# 1.2, beside those of the notebook's own table ------------------------------------------------
+
+
+async def by_a_url_object(session, url, query):
+    response = await session.get(URL(url).joinpath("search").with_query(q=query))
+    async with response:
+        response.raise_for_status()
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def quoted_by_hand(session, url, query):
+    encoded = URL(f"{url}/search?q={quote(query, safe='')}", encoded=True)
+    async with session.get(encoded, raise_for_status=True) as response:
+        return [found["id"] for found in (await response.json())["results"]]
+
+
+async def by_request_and_bytes(session, url, query):
+    async with session.request("GET", f"{url}/search", params=[("q", query)]) as response:
+        body = await response.read()
+        if not response.ok:
+            raise RuntimeError(response.status, body)
+    return [each["id"] for each in json.loads(body)["results"]]
+
+
+class Answer:
+    """A class that looks at the status before anything else."""
+
+    def __init__(self, response):
+        self.response = response
+
+    async def ids(self):
+        if self.response.status // 100 != 2:
+            raise ValueError(f"status {self.response.status}")
+        return [*map(itemgetter("id"), json.loads(await self.response.text())["results"])]
+
+
+async def with_a_class_for_the_answer(session, url, query):
+    async with session.get(f"{url}/search?{urlencode({'q': query})}") as response:
+        return await Answer(response).ids()
+
+
 RIGHT = {
+    "1.2": (
+        by_a_url_object,
+        quoted_by_hand,
+        by_request_and_bytes,
+        with_a_class_for_the_answer,
+    ),
     "1.1": (
-        fetch_all, by_tasks, by_waiting, by_place, by_callbacks, by_completion, a_worker_each,
-        gather_returned,
+        report, in_a_group_each, by_number, waited_tasks, prefilled, sorted_at_the_end,
+        a_worker_each, by_callbacks,
     ),
     "1.3": (
         outcomes, with_workers, queue_and_join, the_gather_itself, tasks_in_a_group, waited_for,

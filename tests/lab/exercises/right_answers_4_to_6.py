@@ -5,9 +5,10 @@ import hashlib
 import itertools
 import json
 import math
+import sys
 from base64 import urlsafe_b64encode
-from collections import Counter, OrderedDict
-from contextlib import contextmanager, suppress
+from collections import Counter, OrderedDict, deque
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -887,6 +888,350 @@ async def in_a_task_group(stages, optional, budget, question):
     return outcome(found, skipped=skipped)
 
 
+# 5.1, beside those of the notebook's own table ------------------------------------------------
+
+
+async def by_the_error_in_flight(call, record, clock, planned):
+    start = clock()
+    try:
+        return await call()
+    finally:
+        error = sys.exception() if hasattr(sys, "exception") else sys.exc_info()[1]
+        outcome = {None: "ok", asyncio.CancelledError: "cancelled"}.get(
+            error and type(error), "error"
+        )
+        record(outcome, max(0.0, start - planned), clock() - start)
+
+
+async def with_an_exit_stack(call, record, clock, planned):
+    start = clock()
+
+    def left(kind, *_):
+        outcome = "ok" if kind is None else "error"
+        if kind and issubclass(kind, asyncio.CancelledError):
+            outcome = "cancelled"
+        record(outcome, max(start - planned, 0.0), clock() - start)
+
+    with ExitStack() as stack:
+        stack.push(left)
+        return await call()
+
+
+async def else_and_two_excepts(call, record, clock, planned):
+    start, outcome = clock(), None
+    try:
+        result = await call()
+    except Exception:
+        outcome = "error"
+        raise
+    except BaseException:
+        outcome = "cancelled"
+        raise
+    else:
+        outcome = "ok"
+    finally:
+        wait = start - planned if start > planned else 0.0
+        record(outcome, wait, clock() - start)
+    return result
+
+
+async def in_a_task_of_its_own(call, record, clock, planned):
+    start = clock()
+    task = asyncio.ensure_future(call())
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        record("cancelled", max(0.0, start - planned), clock() - start)
+        raise
+    outcome = "error" if task.exception() else "ok"
+    record(outcome, max(0.0, start - planned), clock() - start)
+    return task.result()
+
+
+class Observation:
+    """An asynchronous context manager."""
+
+    def __init__(self, record, clock, planned):
+        self.record, self.clock, self.planned = record, clock, planned
+
+    async def __aenter__(self):
+        self.start = self.clock()
+
+    async def __aexit__(self, kind, error, _):
+        outcomes = {type(None): "ok", asyncio.CancelledError: "cancelled"}
+        wait, service = max(0.0, self.start - self.planned), self.clock() - self.start
+        self.record(outcomes.get(type(error), "error"), wait, service)
+
+
+async def as_an_async_context(call, record, clock, planned):
+    async with Observation(record, clock, planned):
+        return await call()
+
+
+# 6.2, more ways -------------------------------------------------------------------------------
+
+
+class Guard:
+    """A class: futures in line, slots as a number."""
+
+    def __init__(self, call, slots, attempts):
+        self.call, self.free, self.attempts = call, slots, attempts
+        self.opens, self.line = 0.0, deque()
+
+    async def enter(self):
+        while True:
+            while (closed := self.opens - now()) > 0:  # noqa: ASYNC110 - it sleeps until then
+                await asyncio.sleep(closed)
+            if self.free:
+                self.free -= 1
+                return
+            turn = asyncio.get_running_loop().create_future()
+            self.line.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self.line:
+                    self.line.remove(turn)
+                elif turn.done() and not turn.cancelled():
+                    self.wake()
+                raise
+
+    def wake(self):
+        while self.line:
+            turn = self.line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    async def once(self, item):
+        await self.enter()
+        try:
+            return await self.call(item)
+        finally:
+            self.free += 1
+            self.wake()
+
+    async def __call__(self, item):
+        for left in range(self.attempts - 1, -1, -1):
+            try:
+                return await self.once(item)
+            except RateLimited as error:
+                self.opens = max(self.opens, now() + error.retry_after)
+                if not left:
+                    raise
+            except Unavailable:
+                if not left:
+                    raise
+                await asyncio.sleep(0.05)
+        return None
+
+
+def as_a_class(call, slots, attempts):
+    return Guard(call, slots, attempts)
+
+
+def by_recursion_on_attempts(call, slots, attempts):
+    places, opens = asyncio.BoundedSemaphore(slots), [0.0]
+
+    async def admitted(item):
+        while now() < opens[0]:  # noqa: ASYNC110 - it sleeps until then
+            await asyncio.sleep(opens[0] - now())
+        async with places:
+            if now() >= opens[0]:
+                try:
+                    return True, await call(item)
+                except RateLimited as error:
+                    opens[0] = max(opens[0], now() + error.retry_after)
+                    raise
+        return False, None
+
+    async def ask(item, left=attempts):
+        try:
+            made, value = await admitted(item)
+        except (RateLimited, Unavailable):
+            if left == 1:
+                raise
+            await asyncio.sleep(0.02)
+            return await ask(item, left - 1)
+        return value if made else await ask(item, left)
+
+    return ask
+
+
+def an_event_that_opens(call, slots, attempts):
+    places, door = asyncio.Semaphore(slots), asyncio.Event()
+    door.set()
+
+    def close(seconds):
+        door.clear()
+        asyncio.get_running_loop().call_later(seconds, door.set)
+
+    async def once(item):
+        while True:
+            await door.wait()
+            async with places:
+                if door.is_set():
+                    try:
+                        return await call(item)
+                    except RateLimited as error:
+                        close(error.retry_after)
+                        raise
+
+    async def ask(item):
+        made = 0
+        while True:
+            made += 1
+            try:
+                return await once(item)
+            except (RateLimited, Unavailable):
+                if made >= attempts:
+                    raise
+            await asyncio.sleep(0.03)
+
+    return ask
+
+
+# 6.3, more ways -------------------------------------------------------------------------------
+
+
+class Memory:
+    """A class: a future for each input, filled by a task."""
+
+    def __init__(self, call, ttl):
+        self.call, self.ttl, self.kept, self.tasks = call, ttl, {}, set()
+
+    async def fill(self, key, item, answer):
+        try:
+            value = await self.call(item)
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            del self.kept[key]
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()
+        else:
+            self.kept[key] = answer, now() + self.ttl
+            answer.set_result(value)
+
+    async def __call__(self, item):
+        key = json.dumps(item, sort_keys=True)
+        if key in self.kept and now() >= self.kept[key][1]:
+            del self.kept[key]
+        if key not in self.kept:
+            answer = asyncio.get_running_loop().create_future()
+            self.kept[key] = answer, math.inf
+            task = asyncio.create_task(self.fill(key, item, answer))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        return await asyncio.shield(self.kept[key][0])
+
+
+def memory_as_a_class(call, ttl):
+    return Memory(call, ttl)
+
+
+def an_event_for_each_input(call, ttl):
+    entries, tasks = {}, []
+
+    async def work(key, entry, item):
+        try:
+            entry["value"] = await call(item)
+            entry["until"] = now() + ttl
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            entry["error"] = error
+            del entries[key]
+        entry["done"].set()
+
+    async def ask(item):
+        key = repr(stable_key(item))
+        entry = entries.get(key)
+        if entry is None or now() >= entry["until"]:
+            entry = entries[key] = {"done": asyncio.Event(), "until": math.inf}
+            tasks.append(asyncio.create_task(work(key, entry, item)))
+        await entry["done"].wait()
+        if "error" in entry:
+            raise entry["error"]
+        return entry["value"]
+
+    return ask
+
+
+def waits_for_tasks(call, ttl):
+    tasks, ended = {}, {}
+
+    async def ask(item):
+        key = json.dumps(item, sort_keys=True, ensure_ascii=False)
+        old = tasks.get(key)
+        if old and old.done() and (old.exception() or now() - ended[key] >= ttl):
+            old = None
+        if old is None:
+            old = tasks[key] = asyncio.create_task(call(item))
+            old.add_done_callback(lambda _: ended.__setitem__(key, now()))
+        await asyncio.wait([old])
+        return old.result()
+
+    return ask
+
+
+# 6.5 ------------------------------------------------------------------------------------------
+
+
+def pipeline_of(kept, gated, in_time=by_wait_for):
+    """Three stages, each behind a gate of its own, and kept."""
+
+    def build(search, rerank, chat):
+        stages = {
+            "search": kept(gated(search, 20, 5), 60),
+            "rerank": kept(gated(rerank, 4, 5), 60),
+            "chat": kept(gated(chat, 8, 8), 60),
+        }
+        return partial(in_time, stages, {"rerank": 0.3}, 3)
+
+    return build
+
+
+def of_classes(search, rerank, chat):
+    return pipeline_of(Memory, Guard)(search, rerank, chat)
+
+
+def of_tasks_and_conditions(search, rerank, chat):
+    return pipeline_of(tasks_as_entries, a_condition, by_wait)(search, rerank, chat)
+
+
+def of_tokens_and_events(search, rerank, chat):
+    build = pipeline_of(an_event_for_each_input, tokens_in_a_queue, two_timeouts)
+    return build(search, rerank, chat)
+
+
+def of_the_course_parts(search, rerank, chat):
+    build = pipeline_of(with_the_cache_of_the_course, with_the_gate_of_the_course)
+    return build(search, rerank, chat)
+
+
+def of_doors_and_flights(search, rerank, chat):
+    build = pipeline_of(flight_and_cache, an_event_that_opens, in_a_task_group)
+    return build(search, rerank, chat)
+
+
+class Rag:
+    """An object with a method that answers."""
+
+    def __init__(self, search, rerank, chat):
+        limits = {"search": (search, 16), "rerank": (rerank, 4), "chat": (chat, 8)}
+        self.stages = {
+            name: waits_for_tasks(by_recursion_on_attempts(call, slots, 8), 60)
+            for name, (call, slots) in limits.items()
+        }
+
+    async def answer(self, question):
+        return await by_recursion_over_stages(self.stages, {"rerank": 0.3}, 3, question)
+
+
+def of_an_object(search, rerank, chat):
+    return Rag(search, rerank, chat).answer
+
+
 RIGHT = {
     "4.1": (
         pair_as_json,
@@ -938,11 +1283,36 @@ RIGHT = {
         by_recursion_on_the_rest,
         a_task_for_each_stage,
     ),
-    "6.2": (a_condition, tokens_in_a_queue, with_the_gate_of_the_course),
+    "6.2": (
+        a_condition,
+        tokens_in_a_queue,
+        with_the_gate_of_the_course,
+        as_a_class,
+        by_recursion_on_attempts,
+        an_event_that_opens,
+    ),
     "6.3": (
         tasks_as_entries,
         flight_and_cache,
         forgotten_by_a_timer,
         with_the_cache_of_the_course,
+        memory_as_a_class,
+        an_event_for_each_input,
+        waits_for_tasks,
+    ),
+    "5.1": (
+        by_the_error_in_flight,
+        with_an_exit_stack,
+        else_and_two_excepts,
+        in_a_task_of_its_own,
+        as_an_async_context,
+    ),
+    "6.5": (
+        of_classes,
+        of_tasks_and_conditions,
+        of_tokens_and_events,
+        of_the_course_parts,
+        of_doors_and_flights,
+        of_an_object,
     ),
 }

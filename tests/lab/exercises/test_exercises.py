@@ -8,6 +8,7 @@ import pytest
 from course_lib.lab import exercise
 from course_lib.lab.exercises import EXERCISES, Exercise
 from course_lib.lab.exercises.card import Grading
+from course_lib.lab.exercises.offers import OFFERS, Offer
 from course_lib.lab.exercises.solution import solution_of
 
 
@@ -153,6 +154,31 @@ def test_an_unknown_exercise_is_named_with_those_there_are():
 def test_every_exercise_has_up_to_three_hints(each):
     """From a nudge to nearly the answer."""
     assert 1 <= len(each.hints) <= 3
+
+
+def test_every_exercise_offers_other_ways_and_says_what_its_check_cannot_see():
+    """One way or two, each with a trade-off; a new exercise brings its own."""
+    missing = EXERCISES.keys() - OFFERS.keys()
+    assert not missing, "a new exercise brings an entry in course_lib/lab/exercises/offers.py"
+    for number, offer in OFFERS.items():
+        assert 1 <= len(offer.ways) <= 2, number
+        assert all("; " in way or ", " in way for way in offer.ways), (
+            f"{number}: what does it cost?"
+        )
+        assert offer.unseen.endswith("."), number
+
+
+def test_what_is_offered_stands_on_a_card_that_is_passed_alone():
+    """As text and as HTML, with code as code."""
+    offer = Offer(("`gather` is shorter; it lets others run on.",), "how much memory it takes.")
+    grading = Grading()
+    grading.observe("doubles", 2, 2, True, "multiply by two")
+    passed = grading.card("title", offer)
+    assert "Another way: `gather` is shorter; it lets others run on." in repr(passed)
+    assert "This check cannot see how much memory it takes." in repr(passed)
+    assert "<code>gather</code>" in passed._repr_html_()
+    grading.observe("again", 3, 2, False, "a later mistake")
+    assert "Another way" not in repr(grading.card("title", offer))
 
 
 def test_a_solution_is_the_executed_cell_with_its_card(tmp_path):

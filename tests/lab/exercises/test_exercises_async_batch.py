@@ -15,7 +15,7 @@ def test_the_same_answer_gets_the_same_card_every_time():
 def test_an_endless_loop_is_ended_and_named():
     """A busy loop in the learner's function does not hang the notebook for good."""
 
-    async def busy(search, queries):
+    async def busy(search, read, questions):
         end = time.monotonic() + 300  # bounded, should the guard fail
         while time.monotonic() < end:
             pass

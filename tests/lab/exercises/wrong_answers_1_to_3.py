@@ -411,23 +411,37 @@ async def only_the_first_is_told(queue, process_batch, size):
 # 1.1, 1.3, 3.1 ---------------------------------------------------------------------------------
 
 
-async def ten_at_once(search, queries):
-    slots = asyncio.Semaphore(10)
+async def a_hundred_at_once(search, read, questions):
+    async def one(question):
+        return question, await asyncio.gather(*map(read, await search(question)))
 
-    async def one(query):
-        async with slots:
-            return await search(query)
-
-    return await asyncio.gather(*map(one, queries))
-
-
-async def a_thousand_at_once(search, queries):
-    found = await asyncio.gather(*map(search, queries[:1_000]))
-    return found + await asyncio.gather(*map(search, queries[1_000:]))
+    report = {}
+    for start in range(0, len(questions), 100):
+        report |= await asyncio.gather(*map(one, questions[start : start + 100]))
+    return report
 
 
-async def without_false_answers(search, queries):
-    return [answer for answer in await asyncio.gather(*map(search, queries)) if answer]
+async def pages_at_the_end(search, read, questions):
+    searches = [asyncio.create_task(search(question)) for question in questions]
+    ids = [await task for task in searches]
+    pages = [[asyncio.create_task(read(page)) for page in each] for each in ids]
+    found = [[await task for task in each] for each in pages]
+    return dict(zip(questions, found, strict=True))
+
+
+async def one_reader(search, read, questions):
+    """All searches at once, and pages one at a time."""
+    reading = asyncio.Lock()
+
+    async def one(question):
+        pages = []
+        for page in await search(question):
+            async with reading:
+                pages.append(await read(page))
+        return pages
+
+    found = await asyncio.gather(*map(one, questions))
+    return dict(zip(questions, found, strict=True))
 
 
 async def workers_go_on(search, queries, limit, timeout):  # noqa: ASYNC109
@@ -570,9 +584,9 @@ WRONG = {
         type_errors_kept: "only a `ValueError` has a place",
     },
     "1.1": {
-        ten_at_once: "only 10 calls run at once",
-        a_thousand_at_once: "only 1,000 calls run at once",
-        without_false_answers: "one for each question",
+        a_hundred_at_once: "only 100 questions are under way at once",
+        pages_at_the_end: "before the last search has ended",
+        one_reader: "the pages of a question wait for one another",
     },
     "1.3": {
         workers_go_on: "the tasks that it has made go on",
@@ -587,7 +601,7 @@ WRONG = {
     "2.1": {
         RefundWithoutALock: "those who wait already",
         LateWakeUpsLost: "each late wake-up is lost",
-        LateBucket: "the living wait for the dead",
+        LateBucket: "the others wait for those who gave up",
         WithoutALock: "it polls",
         Polls: "it polls",
         LoopsOnRounding: "The clock has stood",
@@ -595,7 +609,7 @@ WRONG = {
         Overtakes: "callers overtake one another",
         OneATick: "whatever rate and capacity are",
         NeverWakes: "still wait after 600 s",
-        TokenLostWithItsOwner: "the living wait for the dead",
+        TokenLostWithItsOwner: "the others wait for those who gave up",
     },
     "2.2": {
         sleep_0: "comes back before it was told to",

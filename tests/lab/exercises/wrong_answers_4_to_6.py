@@ -386,7 +386,7 @@ class NewcomersWaitForEver(SingleFlight):
             raise
 
 
-# 5.2 and 5.3 -----------------------------------------------------------------------------------
+# 5.2 ------------------------------------------------------------------------------------------
 
 
 def sorted_as_text(histograms, q):
@@ -399,22 +399,6 @@ def sorted_as_text(histograms, q):
         if seen >= q * counts.total():
             return bound
     return None
-
-
-def limiting_by(worth):
-    def limiting(steps, rate):
-        slow = {n: each for n, each in steps.items() if each[1] and each[1] / each[0] < rate}
-        return min(slow, key=lambda name: worth(*slow[name], rate), default=None)
-
-    return limiting
-
-
-def largest_excess(steps, rate):
-    return limiting_by(lambda seconds, slots, rate: slots - rate * seconds)(steps, rate)
-
-
-def whole_capacities(steps, rate):
-    return limiting_by(lambda seconds, slots, _: slots // seconds)(steps, rate)
 
 
 # 6.1 -------------------------------------------------------------------------------------------
@@ -959,8 +943,4 @@ WRONG = {
         kept_once_only: "what was renewed is kept",
     },
     "5.2": {sorted_as_text: "as numbers, not as text"},
-    "5.3": {
-        largest_excess: "one takes long there",
-        whole_capacities: "the one with the smallest capacity",
-    },
 }

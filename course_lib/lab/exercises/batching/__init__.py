@@ -1,5 +1,6 @@
 """The exercises of notebook 3, graded by behaviour in virtual time."""
 
+from course_lib.lab.exercises.batching.embedded import grade_embedded
 from course_lib.lab.exercises.batching.isolate import grade_isolate
 from course_lib.lab.exercises.batching.serve import grade_serve
 from course_lib.lab.exercises.batching.window import grade_window
@@ -40,5 +41,17 @@ EXERCISES = (
             "A batch of one that fails is the bad item: `return [error]`.",
             "`await isolate(process_batch, items[:half])`, the other half, and add the lists.",
         ),
+    ),
+    Exercise(
+        "3.4",
+        "what is wrong here? A text too few",
+        ("embed", "texts", "size"),
+        grade_embedded,
+        (
+            "The `while` asks whether `text` is true. Which texts are not?",
+            "The fault shows when such a text is the first of a batch.",
+            "`while batch := list(itertools.islice(source, size)):` ends when nothing is left.",
+        ),
+        wrong_here=True,
     ),
 )

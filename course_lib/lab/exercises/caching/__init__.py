@@ -1,6 +1,7 @@
 """The exercises of notebook 4, graded by behaviour."""
 
 from course_lib.lab.exercises.caching.key import grade_key
+from course_lib.lab.exercises.caching.remember import grade_remember
 from course_lib.lab.exercises.caching.single_flight import grade_single_flight
 from course_lib.lab.exercises.caching.ttl_cache import grade_ttl_cache
 from course_lib.lab.exercises.engine import Exercise
@@ -46,5 +47,17 @@ EXERCISES = (
                 "`task.add_done_callback` takes it away at its end."
             ),
         ),
+    ),
+    Exercise(
+        "4.4",
+        "what is wrong here? Somebody else's results",
+        ("search",),
+        grade_remember,
+        (
+            "Look at the key of the first call: where does the user end, and where does the query begin?",
+            "A user's name may hold a colon, and so may a query.",
+            "A tuple keeps its parts apart: `key = user, query, filters`.",
+        ),
+        wrong_here=True,
     ),
 )

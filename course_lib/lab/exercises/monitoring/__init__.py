@@ -1,9 +1,10 @@
 """The exercises of notebook 5, graded by behaviour."""
 
 from course_lib.lab.exercises.engine import Exercise
-from course_lib.lab.exercises.monitoring.limiting import grade_limiting
+from course_lib.lab.exercises.monitoring.blocking import grade_blocking
 from course_lib.lab.exercises.monitoring.merged_p99 import grade_merged_p99
 from course_lib.lab.exercises.monitoring.observed import grade_observed
+from course_lib.lab.exercises.monitoring.to_mend import grade_to_mend
 
 __all__ = ["EXERCISES"]
 
@@ -25,30 +26,42 @@ EXERCISES = (
     ),
     Exercise(
         "5.2",
-        "percentiles that can be added",
+        "what is wrong here?",
         ("histograms", "q"),
         grade_merged_p99,
         (
-            "Percentiles of two processes say little of both together. What can be added up?",
-            "Add the counts bound by bound; then go through the bounds in ascending order.",
+            "Two processes, one quick with many calls, one slow with few: what does each report?",
+            "Percentiles cannot be added up. Counts can: add them bound by bound, over all processes.",
             (
                 "With the sums in a `collections.Counter` named `counts`: for each `bound` in "
                 "`sorted(counts)`, `seen += counts[bound]`, and return the first `bound` with "
                 "`seen >= q * counts.total()`."
             ),
         ),
+        wrong_here=True,
     ),
     Exercise(
         "5.3",
-        "the step that cannot keep up",
-        ("steps", "rate"),
-        grade_limiting,
+        "the step to mend",
+        ("report",),
+        grade_to_mend,
         (
-            "How many items a second can a step do that works on 4 at once, 0.5 s on each?",
-            "Its capacity is `slots / seconds`; without a limit (None) it is `math.inf`.",
+            "The largest mean is not it: a step that works on any number at once keeps nobody back.",
+            "`bottleneck(report)` looks at when calls start and end. What does its `step` say?",
+            "`return bottleneck(report).step`: it is None where nothing is saturated.",
+        ),
+    ),
+    Exercise(
+        "5.4",
+        "the step that holds the loop",
+        ("chain", "questions"),
+        grade_blocking,
+        (
+            "The cell that watched `fetch`, `parse` and `store` did it. What did it need?",
+            "A monitor whose callback is in the config, and a `LoopLag` that knows the monitor.",
             (
-                "With the capacities in a dict: `name = min(capacity, key=capacity.get)`, and return it "
-                "only if `capacity[name] < rate`."
+                "`async with LoopLag(monitor=monitor) as lag:` gather `chain.ainvoke(question, "
+                '{"callbacks": [monitor.callback]})` for all questions; then `next(iter(lag.steps))`.'
             ),
         ),
     ),

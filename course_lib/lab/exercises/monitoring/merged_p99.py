@@ -1,7 +1,8 @@
-"""Exercise 5.2: percentiles that can be added."""
+"""Exercise 5.2: what is wrong here? A dashboard that averages percentiles."""
 
 import copy
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from statistics import fmean
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.virtual import run_virtually
 
-__all__ = ["grade_merged_p99"]
+__all__ = ["dashboard", "grade_merged_p99"]
 
 Histogram = dict[float, int]
 Percentile = Callable[[list[Histogram], float], Any]
@@ -19,9 +20,85 @@ QUICK, LONG = 0.01, 1.0
 """Seconds that a fast call and a slow one take, at most."""
 
 
-async def grade_merged_p99(percentile: Percentile) -> Grading:
-    """One process; two with different loads; equal bounds; some that have recorded nothing."""
-    return run_virtually(lambda: _graded(percentile)).value  # type: ignore[no-any-return]
+SHARE, FAR = 0.99, 2
+"""The percentile that the dashboard shows, and the factor by which it is to be wrong."""
+
+
+def dashboard(histograms: list[Histogram], q: float) -> float:
+    """Return what the notebook's faulty program returns."""
+    total = 0.0
+    for histogram in histograms:
+        seen, calls = 0, sum(histogram.values())
+        for bound in sorted(histogram):
+            seen += histogram[bound]
+            if seen >= q * calls:
+                total += bound * calls
+                break
+    return total / sum(sum(each.values()) for each in histograms)
+
+
+async def grade_merged_p99(percentile: Percentile, breaks: Any = ...) -> Grading:
+    """Loads of one process and of several, by the mended program; then the learner's, by the old one."""
+    grading = run_virtually(lambda: _graded(percentile)).value
+    _grade_input(grading, breaks)
+    return grading  # type: ignore[no-any-return]
+
+
+def _grade_input(grading: Grading, breaks: Any) -> None:
+    sound = _is_load(breaks)
+    said = dashboard(breaks, SHARE) if sound else 0.0
+    true = _true(breaks, SHARE) if sound else 0.0
+    far = sound and not true / FAR <= said <= true * FAR
+    grading.observe(
+        "p99 of your histograms, by the dashboard",
+        f"{said:.3g} s, true {true:.3g} s" if sound else "no histograms",
+        f"wrong by more than a factor of {FAR}", far, _harmless(breaks, sound=sound),
+    )  # fmt: skip
+
+
+def _is_load(breaks: Any) -> bool:
+    """Whether it is a list of histograms, of which each has counted something."""
+    return (
+        isinstance(breaks, list)
+        and bool(breaks)
+        and all(isinstance(each, dict) and _is_histogram(each) for each in breaks)
+    )
+
+
+def _is_histogram(counts: dict[Any, Any]) -> bool:
+    pairs = all(
+        isinstance(bound, int | float) and bound > 0 and type(count) is int and count >= 0
+        for bound, count in counts.items()
+    )
+    return pairs and sum(counts.values()) > 0
+
+
+def _true(histograms: list[Histogram], q: float) -> float:
+    together: Counter[float] = Counter()
+    for histogram in histograms:
+        together.update(histogram)
+    seen = 0
+    for bound in sorted(together):
+        seen += together[bound]
+        if seen >= q * together.total():
+            break
+    return bound
+
+
+def _harmless(breaks: Any, *, sound: bool) -> str:
+    if breaks is ...:
+        return "hand over the histograms, too: `breaks`, a list of dicts from bounds to counts"
+    if not sound:
+        return (
+            "`breaks` is a list of histograms, one for each process: dicts from a bound in seconds to a "
+            "whole number of calls, with one call at least"
+        )
+    if len(breaks) == 1:
+        return "one process alone is shown rightly: it takes two whose calls differ"
+    return (
+        "the dashboard is not far off here: let a process with few calls be slow, so slow that its "
+        "weight does not hide it"
+    )
 
 
 async def _graded(percentile: Percentile) -> Grading:

@@ -2,6 +2,7 @@
 
 from course_lib.lab.exercises.engine import Exercise
 from course_lib.lab.exercises.rate_limiting.bucket import grade_bucket, largest_excess
+from course_lib.lab.exercises.rate_limiting.let_in import grade_let_in
 from course_lib.lab.exercises.rate_limiting.next_limit import grade_next_limit
 from course_lib.lab.exercises.rate_limiting.patient import grade_patient
 
@@ -40,5 +41,17 @@ EXERCISES = (
             "Additive increase, multiplicative decrease: one more, or half.",
             "`max(1, limit // 2)`, `limit + 1` if `used == limit`, else `limit`.",
         ),
+    ),
+    Exercise(
+        "2.4",
+        "what is wrong here?",
+        ("times", "limit"),
+        grade_let_in,
+        (
+            "Draw a time line. Where does the count begin anew, and what can happen just before and after?",
+            "Five just before a full second and five just after it: how many is that within a second?",
+            "Count those of `inside` that are later than `time - 1`.",
+        ),
+        wrong_here=True,
     ),
 )

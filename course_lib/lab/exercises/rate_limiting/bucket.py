@@ -195,7 +195,7 @@ def _wrong_wait(wait: float, wanted: float) -> str:
             "queue is no token"
         )
     return (
-        "the living wait for the dead: whoever is cancelled must give back the place in the queue, "
+        "the others wait for those who gave up: whoever is cancelled must give back the place in the queue, "
         "also to those who wait already"
     )
 

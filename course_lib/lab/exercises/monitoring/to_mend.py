@@ -1,10 +1,9 @@
-"""Exercise 5.3: the step that cannot keep up, graded by what more slots for it change."""
+"""Exercise 5.3: the step to mend, out of a report, graded by what more slots for it change."""
 
 import asyncio
 import inspect
-import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,13 +11,17 @@ from typing import Any
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.virtual import run_virtually
 from course_lib.lab.simulation import simulate
+from course_lib.monitoring import PerformanceMonitor, Report
 
-__all__ = ["grade_limiting"]
+__all__ = ["grade_to_mend"]
 
 Steps = Mapping[str, tuple[float, int | None]]
-Limiting = Callable[[dict[str, tuple[float, int | None]], float], Any]
+ToMend = Callable[[Report], Any]
+Watch = Callable[[str], AbstractContextManager[Any]]
 
-ITEMS = 200
+ITEMS = 100
+WHOLE = "chain"
+"""What the report calls all steps of an item together."""
 TOLERANCE = 1e-6
 
 
@@ -59,6 +62,7 @@ NETWORKS = (
         rate=40,
     ),
     Network("the longer queue at another step", {"think": (1.0, 16), "write": (0.1, 1)}, rate=20),
+    Network("the longer wait at another step", {"think": (1.0, 10), "write": (0.11, 1)}, rate=12),
     Network(
         "capacities that are not whole",
         {"find": (0.7, 2), "rank": (0.48, 1), "write": (0.9, 8)},
@@ -105,34 +109,53 @@ def _run(steps: Steps, rate: float) -> tuple[float, float, float]:
     """Return the makespan, and the time in the network of the first item and of the last one."""
 
     async def main() -> tuple[float, float, float]:
-        now = asyncio.get_running_loop().time
-        places = [
-            (seconds, nullcontext() if slots is None else asyncio.Semaphore(slots))
-            for seconds, slots in steps.values()
-        ]
-
-        async def item() -> float:
-            arrived = now()
-            for seconds, place in places:
-                async with place:
-                    await asyncio.sleep(seconds)
-            return now() - arrived
-
-        tasks = []
-        for _ in range(ITEMS):
-            tasks.append(asyncio.create_task(item()))
-            await asyncio.sleep(1 / rate)
-        times = await asyncio.gather(*tasks)
-        return now(), times[0], times[-1]
+        times = await _flow(steps, rate, lambda _: nullcontext())
+        return asyncio.get_running_loop().time(), times[0], times[-1]
 
     return simulate(main).value
 
 
-async def grade_limiting(limiting: Limiting) -> Grading:
-    """Nine networks, each run as it is, and with twice the slots for each of its steps."""
+@cache
+def report_of(network: Network) -> Report:
+    """Return what a monitor sees of a network: of its queues no more than a caller does."""
+
+    async def main() -> Report:
+        monitor = PerformanceMonitor()
+        await _flow(network.steps, network.rate, monitor.measure)
+        return monitor.report()
+
+    return simulate(main).value
+
+
+async def _flow(steps: Steps, rate: float, watch: Watch) -> list[float]:
+    """Send all items through the steps; return the time of each in the network."""
+    now = asyncio.get_running_loop().time
+    places = {
+        name: (seconds, nullcontext() if slots is None else asyncio.Semaphore(slots))
+        for name, (seconds, slots) in steps.items()
+    }
+
+    async def item() -> float:
+        arrived = now()
+        with watch(WHOLE):
+            for name, (seconds, place) in places.items():
+                with watch(name):
+                    async with place:
+                        await asyncio.sleep(seconds)
+        return now() - arrived
+
+    tasks = []
+    for _ in range(ITEMS):
+        tasks.append(asyncio.create_task(item()))
+        await asyncio.sleep(1 / rate)
+    return await asyncio.gather(*tasks)
+
+
+async def grade_to_mend(to_mend: ToMend) -> Grading:
+    """Ten networks, each run as it is, and with twice the slots for each of its steps."""
     grading = Grading()
     for network in NETWORKS:
-        got, effect = _named(limiting, network), effect_of(network)
+        got, effect = _named(to_mend, network), effect_of(network)
         grading.observe(
             network.name, _text(got), effect.limiting, got == effect.limiting,
             _mistake(network, effect, got),
@@ -152,18 +175,14 @@ def _grade_effect(grading: Grading, effect: Effect, step: str) -> None:
     )  # fmt: skip
 
 
-def _named(limiting: Limiting, network: Network) -> Any:
-    """Return the answer, or the error it raised where a step has no limit, to say so on the card."""
+def _named(to_mend: ToMend, network: Network) -> Any:
+    """Return the answer; out of a coroutine, the coroutine, closed."""
+    report = report_of(network)
 
     async def main() -> Any:  # in virtual time, where a function without an end is stopped
-        return limiting(dict(network.steps), network.rate)
+        return (to_mend(report),)
 
-    try:
-        value = run_virtually(main).value
-    except (TypeError, ValueError) as error:
-        if any(slots is None for _, slots in network.steps.values()):
-            return error
-        raise
+    (value,) = run_virtually(main).value
     if inspect.iscoroutine(value):
         value.close()
     return value
@@ -177,41 +196,29 @@ def _mistake(network: Network, effect: Effect, got: Any) -> str:
     steps, wanted = network.steps, effect.limiting
     if inspect.iscoroutine(got):
         return "it is called without `await`: write `def`, not `async def`"
-    if isinstance(got, TypeError | ValueError):
-        return f"{got!r}: a step whose slots are None works on any number at once, and never limits"
     if got is None and wanted is not None:
-        return f"{wanted!r} does {_capacity(*steps[wanted]):g} a second, and more arrive"
+        seconds, slots = steps[wanted]
+        return f"{wanted!r} lets {(slots or 0) / seconds:g} a second pass, and more arrive"
+    if got == WHOLE:
+        return f"{WHOLE!r} is all steps together: name the step within it"
     if not isinstance(got, str) or got not in steps:
         return "return the name of the step, not its figures"
     return _wrong_name(network, wanted, got)
 
 
 def _wrong_name(network: Network, wanted: str | None, got: str) -> str:
-    seconds, slots = network.steps[got]
-    if slots is None:
-        return f"{got!r} works on any number at once: however long one takes, it never limits"
+    report = report_of(network)
     if wanted is None:
         return (
-            f"{_capacity(seconds, slots):g} a second are enough for {network.rate:g}: return None "
-            "unless the smallest capacity is below `rate`"
+            "no step lets fewer pass than arrive here: the last item takes as long as the first, "
+            "and more slots change nothing. Return None then"
         )
-    return _wrong_step(network.steps, got, slots)
-
-
-def _wrong_step(steps: Steps, got: str, slots: int) -> str:
-    limits = {name: (each, places) for name, (each, places) in steps.items() if places is not None}
     said = f"twice the slots of {got!r} help less, or nothing: "
-    if got == max(steps, key=lambda name: steps[name][0]):
-        return f"{said}one takes long there, but {slots} are worked on at once"
-    if got == max(limits, key=lambda name: limits[name][0] * limits[name][1]):
-        return f"{said}more slots make a step faster, so divide by the seconds: `slots / seconds`"
-    if got == max(limits, key=lambda name: _capacity(*limits[name])):
-        return f"{said}it has the *largest* capacity (`slots / seconds`), and the smallest limits"
-    if got == min(limits, key=lambda name: limits[name][1]):
-        return f"{said}it has the fewest slots, but an item needs one only for a short time"
+    if network.steps[got][1] is None:
+        return f"{said}it works on any number at once, so a long time there keeps nobody else back"
+    means = {name: report[name].mean for name in network.steps}
+    if got == max(means, key=means.__getitem__):
+        return f"{said}calls are there longest on average, but those are waits and work in one"
+    if got == min(means, key=means.__getitem__):
+        return f"{said}calls are there for the shortest time"
     return f"{said}of several steps that do not keep up, the one with the smallest capacity limits"
-
-
-def _capacity(seconds: float, slots: int | None) -> float:
-    """Items a second that a step can do."""
-    return math.inf if slots is None else slots / seconds
