@@ -29,7 +29,11 @@ WORKERS = min(4, os.cpu_count() or 1)
 BY_FILE = ("-n", str(WORKERS), "--dist", "loadfile")
 SOLUTIONS = "notebooks/solutions"
 # A night is too short for all that `make soak` runs.
-LONG = {"contracts": ("tools/contracts.py",), "soak": ("tools/soak.py", "--runs=2", "--fuzzed")}
+LONG = {
+    "contracts": ("tools/contracts.py",),
+    "soak": ("tools/soak.py", "--runs=2", "--fuzzed"),
+    "mutants": ("tools/mutants.py",),
+}
 
 
 @dataclass(frozen=True, slots=True)

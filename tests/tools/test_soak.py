@@ -87,6 +87,18 @@ def test_the_report_names_what_failed_and_says_how_much_was_run(tmp_path):
     assert "What is not promised" in page
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "    - 100 passing, 2 failing, and 5 invalid test cases",
+        "    - 100 passing examples, 2 failing examples, 5 invalid examples",
+    ],
+)
+def test_examples_are_counted_as_hypothesis_tells_them(said):
+    """In the wording of its newest versions, and in that before."""
+    assert soak.EXAMPLES.findall(said) == [("100", "2", "5")]
+
+
 def test_a_part_that_was_not_run_is_not_in_the_report():
     """Its heading neither."""
     page = soak.Soak([], [], soak.Runs(), [], 0).page()
