@@ -8,7 +8,7 @@ NOTEBOOK = 01_async_batch
 # The newest release that `make lock` may choose; move it on to take newer ones.
 LOCK_DATE = 2026-11-01
 
-.PHONY: help lab reset test check nightly contracts build bench site doctor lock setup
+.PHONY: help lab reset test check nightly contracts soak build bench site doctor lock setup
 
 help:
 	@echo "make lab     start JupyterLab on your own copy of the first notebook (NOTEBOOK=4: another)"
@@ -19,6 +19,8 @@ help:
 	@echo "make contracts  other people's suites with oldest, locked and newest versions"
 	@echo "               (PYTHONS=\"3.11 3.13\" and VERSIONS=oldest: with these; UNIT=1: all unit tests;"
 	@echo "               REPORT=1: write docs/contracts.md, too)"
+	@echo "make soak    storms, faults, notebooks 20 times, made-up inputs: hours (RUNS=2: the notebooks"
+	@echo "             twice; REPORT=1: write docs/reliability.md, too; SOAK_ARGS: see tools/soak.py)"
 	@echo "make build   build the notebooks from notebooks/sources"
 	@echo "make bench   compare this package with its peers; REPORT=1 writes docs/performance.md, QUICK=1 is a look"
 	@echo "make site    build the website into build/site; SITE_ARGS=--serve: and show it"
@@ -43,6 +45,9 @@ nightly: setup
 contracts: setup
 	@$(PYTHON_IN_VENV) tools/contracts.py $(if $(PYTHONS),--pythons "$(PYTHONS)") \
 	  $(if $(VERSIONS),--versions "$(VERSIONS)") $(if $(UNIT),--unit) $(if $(REPORT),--report)
+
+soak: setup
+	@$(PYTHON_IN_VENV) tools/soak.py $(if $(RUNS),--runs $(RUNS)) $(if $(REPORT),--report) $(SOAK_ARGS)
 
 build: setup
 	@$(PYTHON_IN_VENV) tools/build_notebooks.py

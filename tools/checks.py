@@ -28,8 +28,12 @@ WORKERS = min(4, os.cpu_count() or 1)
 # together.
 BY_FILE = ("-n", str(WORKERS), "--dist", "loadfile")
 SOLUTIONS = "notebooks/solutions"
-# What later parts of the project fill; what is not there is not run.
-SLOTS = {"contracts": "tools/contracts.py", "soak": "tools/soak.py", "mutants": "tools/mutants.py"}
+# A night is too short for all that `make soak` runs.
+LONG = {
+    "contracts": ("tools/contracts.py",),
+    "soak": ("tools/soak.py", "--runs=2", "--fuzzed"),
+    "mutants": ("tools/mutants.py",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,11 @@ def test(root: Path) -> list[Part]:
     ]
 
 
-def nightly(root: Path) -> list[Part]:
-    """Return what is slow and need not run at every change, as far as it is there."""
+def nightly() -> list[Part]:
+    """Return what is slow and need not run at every change."""
     longest = ("--hypothesis-profile=nightly", "--timeout=3600", "-m", "hypothesis or nightly")
     parts = [pytest("long tests", *longest, "tests", "--ignore=tests/e2e")]
-    parts += [Part(name, (path,)) for name, path in SLOTS.items() if (root / path).exists()]
-    return parts
+    return [*parts, *(Part(name, arguments) for name, arguments in LONG.items())]
 
 
 def run(part: Part, *, in_ci: bool) -> tuple[str, str]:
@@ -150,7 +153,7 @@ def chosen(arguments: list[str]) -> list[Part]:
         parser.error("--part goes with check")
     if asked.what == "check":
         return check(ROOT, asked.part)
-    return test(ROOT) if asked.what == "test" else nightly(ROOT)
+    return test(ROOT) if asked.what == "test" else nightly()
 
 
 def main(arguments: list[str] | None = None) -> int:
