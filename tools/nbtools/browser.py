@@ -166,7 +166,8 @@ def running_lab(driver: Playwright | None = None) -> Iterator[Lab]:
                 args=BROWSER_ARGUMENTS,
             )
             lab = Lab(url, context, [])
-            inside = (url, url.replace("http", "ws"), "data:", "blob:", "about:")
+            loopback = "http://127.0.0.1:"  # JupyterLab, and the live page of a provider
+            inside = (loopback, loopback.replace("http", "ws"), "data:", "blob:", "about:")
             context.on(
                 "request",
                 lambda r: None if r.url.startswith(inside) else lab.outside.append(r.url),
