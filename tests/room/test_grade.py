@@ -28,6 +28,7 @@ def submitted(folder, source, learner="ada"):
     (folder / learner / NOTEBOOK.name).write_text(json.dumps(notebook), "utf-8")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "solved", sorted(SOLVED.parent.glob("0*.ipynb")), ids=lambda path: path.stem
 )
@@ -74,7 +75,13 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("reason", BAD)
+DAILY = ("no Python", "no end within", "forged a card")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [pytest.param(each, marks=() if each in DAILY else pytest.mark.nightly) for each in BAD],
+)
 def test_what_is_broken_or_hostile_is_one_row_with_a_reason(tmp_path, reason):
     """And the grader lives on."""
     submitted(tmp_path, BAD[reason])

@@ -91,15 +91,23 @@ def test_a_sentence_stands_in_the_notebook(number, sentence):
 
 
 @each_sentence
-def test_an_answer_that_breaks_only_this_sentence_is_refused(number, sentence):
-    """At least one is there, and each that is named is told what is wrong."""
+def test_an_answer_that_breaks_only_this_sentence_is_there(number, sentence):
+    """At least one, among those that other tests see refused."""
     assert sentence["wrong"], "write a wrong answer that breaks only this"
+    assert set(sentence["wrong"]) <= set(wrong(number))
+
+
+@pytest.mark.nightly
+@each_sentence
+def test_an_answer_that_breaks_only_this_sentence_is_refused(number, sentence):
+    """Each that is named is told what is wrong."""
     for name in sentence["wrong"]:
         result = card(number, wrong(number)[name])
         assert result.verdict == "not yet"
         assert result.diagnosis
 
 
+@pytest.mark.nightly
 @each_exercise
 def test_what_is_graded_is_broken_by_an_answer_that_breaks_a_sentence(number):
     """So each line of a card belongs to a sentence, and none can be left out unseen."""
