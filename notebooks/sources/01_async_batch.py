@@ -823,14 +823,21 @@ async def hang_async():
 provider.configure(faults=HANG)
 try:
     hung = await lab.measure(hang_async, provider=provider)
-    await asyncio.sleep(0.2)  # the provider notices
 finally:
     provider.configure(faults=None)
 print("the batch:", hung.value)
 
+
 # %%
-ledger = provider.ledger()
-print("calls that the provider still holds:", ledger.requests - len(ledger.calls))
+def still_held():
+    ledger = provider.ledger()
+    return ledger.requests - len(ledger.calls)
+
+
+async with asyncio.timeout(5):
+    while still_held():  # the provider notices, as soon as it has a processor
+        await asyncio.sleep(0.02)
+print("calls that the provider still holds:", still_held())
 
 # %% [markdown]
 # ### Exercise 1.3: one bad call among many
