@@ -79,9 +79,9 @@ def _run_room(flags: list[str]) -> int:
 
 
 def _grade(flags: list[str]) -> int:
-    from course_lib.room.grade import main as run  # noqa: PLC0415 - likewise
+    from course_lib.room import grade  # noqa: PLC0415 - likewise
 
-    return run(flags)
+    return grade.main(flags)
 
 
 def _report(collected: Path | None) -> int:

@@ -12,7 +12,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
 from course_lib.clock import NANO
-from course_lib.errors import rate_limit_of
 from course_lib.monitoring.records import OpenCall
 
 if TYPE_CHECKING:
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from course_lib.monitoring.records import Records
     from course_lib.monitoring.report import Ending
 
-__all__ = ["MonitorCallback", "ending_of", "innermost"]
+__all__ = ["MonitorCallback", "ending_of", "innermost", "is_rejection"]
+
+TOO_MANY_REQUESTS = 429
 
 innermost: ContextVar[OpenCall | None] = ContextVar("innermost measured call", default=None)
 """The `with monitor.measure(...)` that the running code is in."""
@@ -105,7 +106,7 @@ def _ended(self: MonitorCallback, _result: Any, *, run_id: UUID, **_others: Any)
 
 
 def _failed(self: MonitorCallback, error: BaseException, *, run_id: UUID, **_others: Any) -> None:
-    ending, rejected = ending_of(error), rate_limit_of(error) is not None
+    ending, rejected = ending_of(error), is_rejection(error)
     with self._records.lock:
         run = self._runs.pop(run_id.int, None)
         if run is not None:
@@ -211,6 +212,22 @@ def ending_of(error: BaseException) -> Ending:
     stream that is closed early, the `KeyboardInterrupt` of an impatient user.
     """
     return "error" if isinstance(error, Exception) else "cancelled"
+
+
+def is_rejection(error: BaseException) -> bool:
+    """Return whether a provider answered 429, told by what the error carries, whoever raised it.
+
+    That is the status, in itself (`openai`, `anthropic`, `aiohttp`) or in the response (`httpx`,
+    `requests`).
+    """
+    try:
+        return any(
+            getattr(carrier, name, None) == TOO_MANY_REQUESTS
+            for carrier in (error, getattr(error, "response", None))
+            for name in ("status_code", "status")
+        )
+    except Exception:  # noqa: BLE001 - anybody's error, whose attributes may fail, too
+        return False
 
 
 def _was_apart(run: Run) -> bool:

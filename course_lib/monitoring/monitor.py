@@ -6,8 +6,7 @@ import math
 from typing import TYPE_CHECKING, Self
 
 from course_lib.clock import NANO
-from course_lib.errors import rate_limit_of
-from course_lib.monitoring.callback import MonitorCallback, ending_of, innermost
+from course_lib.monitoring.callback import MonitorCallback, ending_of, innermost, is_rejection
 from course_lib.monitoring.histogram import LONGEST
 from course_lib.monitoring.records import OpenCall, Records
 from course_lib.monitoring.report import ENDINGS, Ending
@@ -225,7 +224,7 @@ class Measurement:
             innermost.set(self._outer)
         self._outer = None
         ending: Ending = "ok" if error is None else ending_of(error)
-        rejected = error is not None and rate_limit_of(error) is not None
+        rejected = error is not None and is_rejection(error)
         with self._records.lock:
             self._records.end(self._call, ending, rejected=rejected)
 

@@ -7,6 +7,8 @@ It is the one part of the course that may listen beyond this machine, so it is o
 started, and nothing of it is loaded before. docs/instructor/security.md says what it guards against.
 """
 
+from course_lib.room import grade as grade
+from course_lib.room import readiness as readiness
 from course_lib.room.alone import Alone as Alone
 from course_lib.room.client import RoomError as RoomError
 from course_lib.room.client import Seat as Seat

@@ -324,22 +324,25 @@ plots.stages(report, steps=["retrieve", "rerank", "generate"])
 
 
 # %%
-def gate_and_slots(gate=4, slots=4):
-    works = service.Behaviour(latency=service.Latency.constant(0.05))
-    limit = service.Capacity(slots, queue=4)
-    chats = VirtualProvider(endpoints={CHAT: works.updated(capacity=limit)})
-    places, answered = Gate(concurrency=gate), []
+async def sixty_chats(chats, places):
+    answered = []
 
     async def ask(number):
         async with places.slot():
             with suppress(RateLimited):  # refused, and given up
                 answered.append(await chats.chat(f"question {number}"))
 
-    async def sixty():
-        await asyncio.gather(*map(ask, range(60)))
+    await asyncio.gather(*map(ask, range(60)))
+    return len(answered)
 
-    seconds = simulate(sixty).seconds
-    title = f"{len(answered) / seconds:.0f}/s answered, bound {slots / 0.05:.0f}/s"
+
+# %%
+def gate_and_slots(gate=4, slots=4):
+    works = service.Behaviour(latency=service.Latency.constant(0.05))
+    limit = service.Capacity(slots, queue=4)
+    chats = VirtualProvider(endpoints={CHAT: works.updated(capacity=limit)})
+    run = simulate(lambda: sixty_chats(chats, Gate(concurrency=gate)))
+    title = f"{run.value / run.seconds:.0f}/s answered, bound {slots / 0.05:.0f}/s"
     return plots.timeline(chats.ledger().calls, title=title)
 
 

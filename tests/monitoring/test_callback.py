@@ -235,13 +235,6 @@ def of_aiohttp(status):
     return aiohttp.ClientResponseError(None, (), status=status)
 
 
-def empty_account():
-    """A 429 of OpenAI's that no waiting helps."""
-    error = of_openai(429)
-    error.body = {"code": "insufficient_quota", "message": "no money"}
-    return error
-
-
 class Unreadable(Exception):  # noqa: N818
     """An error whose attributes fail."""
 
@@ -262,7 +255,6 @@ CLIENTS = (of_openai, of_httpx, of_requests, of_aiohttp)
         (Unavailable("503"), 0),
         (Unreadable("no"), 0),
         (ValueError("429"), 0),
-        (empty_account(), 0),
     ],
     ids=repr,
 )

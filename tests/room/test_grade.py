@@ -49,7 +49,7 @@ def test_a_table_has_a_line_for_learner_and_exercise(tmp_path, capsys):
     submitted(tmp_path, 'raise OSError("no")', learner="=cmd()")
     table = tmp_path / "table.csv"
     assert command_line(["grade", str(tmp_path), "--csv", str(table)]) == 0
-    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    rows = list(csv.DictReader(table.read_text("utf-8").splitlines()))
     by_learner = {(row["learner"], row["exercise"]): row for row in rows}
     assert by_learner["ada", "2.3"]["result"] == "not yet"
     assert by_learner["ada", "2.3"]["diagnosis"]

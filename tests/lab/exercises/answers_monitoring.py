@@ -585,9 +585,9 @@ WRONG = {
     },
     "5.3": {
         largest_mean: "is all steps together",
-        largest_mean_of_a_step: "so a long time there keeps nobody else back",
+        largest_mean_of_a_step: "calls are there longest on average",
         longest_wait: "calls are there longest on average",
-        largest_of_the_bottleneck: "keeps nobody else back",
+        largest_of_the_bottleneck: "calls are there longest on average",
         shortest: "for the shortest time",
         "never_none": (
             to_mend, {"bottleneck(report).step": "(found := bottleneck(report)).step or found.largest"},

@@ -38,9 +38,3 @@ def test_an_answer_that_breaks_one_sentence_is_told_which(number, function, diag
     result = card(number, function)
     assert result.verdict == "not yet", result
     assert diagnosis in result.diagnosis
-
-
-def test_each_exercise_has_eight_right_answers_of_different_build():
-    """And several wrong ones."""
-    assert all(len(functions) >= 8 for functions in RIGHT.values())
-    assert RIGHT.keys() == WRONG.keys()

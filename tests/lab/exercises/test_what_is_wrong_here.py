@@ -1,5 +1,6 @@
 """Where an exercise gives a faulty program, the grader runs the one that the notebook shows."""
 
+import ast
 import asyncio
 import inspect
 import itertools
@@ -23,14 +24,12 @@ NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
 def shown(notebook, name):
     """The function of this name, as a cell of the notebook defines it."""
     cells = json.loads((NOTEBOOKS / notebook).read_text(encoding="utf-8"))["cells"]
-    [source] = [
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code" and f"def {name}(" in "".join(cell["source"])
-    ]
-    definition = source[source.index("async def") if "async def" in source else 0 :]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    [source] = [each for each in sources if f"def {name}(" in each]
+    tree = compile(source, notebook, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    [definition] = [each for each in tree.body if getattr(each, "name", "") == name]
     space = {"asyncio": asyncio, "itertools": itertools}
-    exec(definition.partition("\n\n\n")[0], space)  # noqa: S102 - the course's own
+    exec(ast.unparse(definition), space)  # noqa: S102 - the course's own
     return space[name]
 
 
