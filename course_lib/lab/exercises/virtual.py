@@ -12,7 +12,15 @@ from course_lib.lab.simulation import simulate
 from course_lib.lab.virtual_loop import VirtualLoop
 from course_lib.service import NO_ANSWER, Call, Recorder
 
-__all__ = ["PATIENCE", "Run", "VirtualService", "left_running", "run_virtually", "virtually"]
+__all__ = [
+    "EFFORT",
+    "PATIENCE",
+    "Run",
+    "VirtualService",
+    "left_running",
+    "run_virtually",
+    "virtually",
+]
 
 PATIENCE = 5.0
 """Seconds of real time that a learner's function may wait for a real provider."""
@@ -127,12 +135,15 @@ class Run:
     left_running: int
 
 
-def run_virtually(program: Callable[[], Awaitable[Any]], *, lateness: float = 0.0) -> Run:
+def run_virtually(
+    program: Callable[[], Awaitable[Any]], *, lateness: float = 0.0, effort: float = EFFORT
+) -> Run:
     """Run the program in virtual time, and count the tasks that outlive it.
 
     Args:
         program: A function without arguments that returns an awaitable.
         lateness: Seconds by which each timer is late.
+        effort: Seconds of the processor that it may take.
     """
 
     async def main() -> tuple[Any, float, int]:
@@ -142,10 +153,12 @@ def run_virtually(program: Callable[[], Awaitable[Any]], *, lateness: float = 0.
         seconds = asyncio.get_running_loop().time()
         return value, seconds, await left_running()
 
-    return Run(*virtually(main, lateness=lateness))
+    return Run(*virtually(main, lateness=lateness, effort=effort))
 
 
-def virtually(program: Callable[[], Awaitable[T]], *, lateness: float = 0.0) -> T:
+def virtually(
+    program: Callable[[], Awaitable[T]], *, lateness: float = 0.0, effort: float = EFFORT
+) -> T:
     """Return what the program returns, run in virtual time within an exercise's bounds."""
 
     async def main() -> T:
@@ -155,7 +168,9 @@ def virtually(program: Callable[[], Awaitable[T]], *, lateness: float = 0.0) -> 
         value = program()
         return await value if inspect.isawaitable(value) else cast("T", value)
 
-    return simulate(main, patience=BLOCKED, effort=EFFORT, lateness=lateness).value
+    return simulate(
+        main, patience=BLOCKED * effort / EFFORT, effort=effort, lateness=lateness
+    ).value
 
 
 async def left_running() -> int:
