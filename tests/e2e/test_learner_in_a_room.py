@@ -13,15 +13,17 @@ from course_lib import lab
 ---
 lab.join("{url}", "{code}", name="Ada")
 ---
-async def fetch(search, queries):
-    return [await search(query) for query in queries]
+def next_limit(limit, rejected, used):
+    return limit
 
-await lab.exercise("1.1").check(fetch)
+await lab.exercise("2.3").check(next_limit)
 ---
-async def fetch(search, queries):
-    return await asyncio.gather(*(search(query) for query in queries))
+def next_limit(limit, rejected, used):
+    if rejected:
+        return max(1, limit // 2)
+    return limit + 1 if used == limit else limit
 
-await lab.exercise("1.1").check(fetch)
+await lab.exercise("2.3").check(next_limit)
 ---
 lab.hand()
 ---
@@ -60,9 +62,9 @@ def test_what_a_learner_does_is_on_the_board(lab, tmp_path, end):
             assert opened.run_all()["errors"] == []
             text = opened.page.inner_text(".jp-Notebook")
         [seat] = room.watched()["seats"]
-    assert "To the room: 1.1, not yet (peak-in-flight), attempts 1, hints 0, minutes 0." in text
-    assert "To the room: 1.1, passed, attempts 2, hints 0, minutes 0." in text
-    assert seat["done"]["1.1"]["passed"]
+    assert "To the room: 2.3, not yet (mean-limit-capacity-8), attempts 1, hints 0, minutes 0." in text
+    assert "To the room: 2.3, passed, attempts 2, hints 0, minutes 0." in text
+    assert seat["done"]["2.3"]["passed"]
     assert (seat["here"], seat["hand"] is not None) == (
         (True, True) if end == "pass" else (False, False)
     )
