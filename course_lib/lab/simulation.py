@@ -119,6 +119,7 @@ class _Run(Generic[T]):
         self._done = threading.Event()
         self._outcome: Simulation[T] | None = None
         self._error: BaseException | None = None
+        self._spent: Callable[[], float] = float  # nothing, until its thread runs
         context = contextvars.copy_context()  # prints find their cell, LangChain its config
         self._thread = threading.Thread(
             target=context.run, args=(self._work,), name="lab.simulate", daemon=True
@@ -141,11 +142,14 @@ class _Run(Generic[T]):
             self._error = None  # an error that refers to its own frame is not freed at once
 
     def _wait(self, patience: float, effort: float) -> None:
-        impatient_at, begun = time.monotonic() + patience, _processor_time(self._thread)
+        impatient_at = time.monotonic() + patience
         while not self._done.wait(_GLANCE):
-            if time.monotonic() > impatient_at:
+            late, laborious = time.monotonic() > impatient_at, self._spent() > effort
+            if self._done.is_set():
+                return  # just then
+            if late:
                 raise self._unresponsive(f"{patience:g} s of real time")
-            if effort < math.inf and _processor_time(self._thread) - begun > effort:
+            if laborious:
                 raise self._unresponsive(f"{effort:g} s of the processor's time")
 
     def _unresponsive(self, spent: str) -> Unresponsive:
@@ -173,6 +177,7 @@ class _Run(Generic[T]):
         error.add_note("The program did not react and was left behind in its thread.")
 
     def _work(self) -> None:
+        self._spent = _processor_time()
         try:
             self._outcome = self._simulate()
         except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
@@ -201,11 +206,23 @@ class _Run(Generic[T]):
         return Simulation(value, self._loop.moment)
 
 
-def _processor_time(thread: threading.Thread) -> float:
-    """Seconds of the processor that a thread has used; where that is not told, the process."""
-    if hasattr(time, "pthread_getcpuclockid") and thread.is_alive():
-        return time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
-    return time.process_time()
+def _processor_time() -> Callable[[], float]:
+    """Tells any thread how many seconds of the processor this one has used by then.
+
+    Where no thread can ask that of another, it is those of the process since now.
+    """
+    if not hasattr(time, "pthread_getcpuclockid"):
+        begun = time.process_time()
+        return lambda: time.process_time() - begun
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+
+    def spent() -> float:
+        try:
+            return time.clock_gettime(clock)
+        except OSError:  # the thread has ended, and its clock with it
+            return 0.0
+
+    return spent
 
 
 class _Stopped(asyncio.CancelledError):

@@ -62,7 +62,9 @@ def test_what_a_learner_does_is_on_the_board(lab, tmp_path, end):
             assert opened.run_all()["errors"] == []
             text = opened.page.inner_text(".jp-Notebook")
         [seat] = room.watched()["seats"]
-    assert "To the room: 2.3, not yet (mean-limit-capacity-8), attempts 1, hints 0, minutes 0." in text
+    assert (
+        "To the room: 2.3, not yet (mean-limit-capacity-8), attempts 1, hints 0, minutes 0." in text
+    )
     assert "To the room: 2.3, passed, attempts 2, hints 0, minutes 0." in text
     assert seat["done"]["2.3"]["passed"]
     assert (seat["here"], seat["hand"] is not None) == (

@@ -222,6 +222,20 @@ def test_an_endless_synchronous_loop_ends_the_simulation():
         simulate(spins, patience=0.1)
 
 
+def test_a_program_that_ends_while_the_clock_is_read_has_ended():
+    """The last look finds it running, its thread is gone before the clock is read: no fault of it."""
+
+    class EndsJustThen(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(timeout=60)
+            run._thread.join()
+            return False
+
+    run = simulation._Run(sleep_in_waves(2), simulation.VirtualLoop())
+    run._done = EndsJustThen()
+    assert run.result(patience=0.0, effort=0.0).seconds == 0.2
+
+
 @pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_cancels_the_program():
     """Ctrl-C in the calling thread lets the program clean up, then arrives as it is."""

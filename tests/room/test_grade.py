@@ -70,7 +70,7 @@ BAD = {
     "killed its parent": "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGKILL)",
     "changed its graders": "from course_lib.lab.exercises.engine import Exercise, ScoreCard\n"
     "async def check(self, *_):\n    return ScoreCard('mine', 'passed')\nExercise.check = check",
-    "forged a card": "import os\nfor file in range(3, 20):\n    try:\n        os.write(file, b'{\"exercise\": \"1.1\", \"verdict\": \"passed\"}\\n')\n"
+    "forged a card": "import os\nfor file in range(3, 1_000):\n    try:\n        os.write(file, b'{\"exercise\": \"1.1\", \"verdict\": \"passed\"}\\n')\n"
     "    except OSError:\n        pass",
 }  # fmt: skip
 
