@@ -21,7 +21,7 @@ help:
 	@echo "               REPORT=1: write docs/contracts.md, too)"
 	@echo "make soak    storms, faults, notebooks 20 times, made-up inputs: hours (RUNS=2: the notebooks"
 	@echo "             twice; REPORT=1: write docs/reliability.md, too; SOAK_ARGS: see tools/soak.py)"
-	@echo "make build   build the notebooks from notebooks/sources"
+	@echo "make build   build the notebooks from notebooks/sources (TEXT=1: only their text is new)"
 	@echo "make bench   compare this package with its peers; REPORT=1 writes docs/performance.md, QUICK=1 is a look"
 	@echo "make site    build the website into build/site; SITE_ARGS=--serve: and show it"
 	@echo "make doctor  say whether this machine is ready, and what to do if not"
@@ -50,7 +50,7 @@ soak: setup
 	@$(PYTHON_IN_VENV) tools/soak.py $(if $(RUNS),--runs $(RUNS)) $(if $(REPORT),--report) $(SOAK_ARGS)
 
 build: setup
-	@$(PYTHON_IN_VENV) tools/build_notebooks.py
+	@$(PYTHON_IN_VENV) tools/build_notebooks.py $(if $(TEXT),--text)
 
 bench: setup
 	@$(PYTHON_IN_VENV) -m benchmarks $(if $(REPORT),--report) $(BENCH)

@@ -2,6 +2,7 @@
 
     python tools/build_notebooks.py                  build and execute all
     python tools/build_notebooks.py 01_async_batch   these stems only
+    python tools/build_notebooks.py --text           store changed text alone, and execute nothing
     python tools/build_notebooks.py --check          exit 1 if a notebook differs from its script
 
 The picture of a cell tagged `readme` is stored as `docs/pictures/<stem>.png`, too.
@@ -35,12 +36,34 @@ def build(target: Target) -> None:
         execute(notebook, target.path.parent)
     except BuildError as error:
         raise BuildError(f"{target.kind}/{target.name}: {error}") from None
+    store(notebook, target)
+    if target.kind == "learner":
+        store_pictures(notebook, target.script.parents[2] / "docs" / "pictures", target.script.stem)
+
+
+def build_text(target: Target) -> None:
+    """Stores a notebook whose text is new and whose code is not: outputs stay as they are.
+
+    Raises:
+        BuildError: there is no stored notebook, or one of its code cells differs from the script.
+    """
+    notebook = variant(target)
+    stored = nbformat.read(target.path, 4).cells if target.path.exists() else []
+    ran = [cell for cell in stored if cell.cell_type == "code"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [_face(cell) for cell in ran] != [_face(cell) for cell in code]:
+        raise BuildError(f"{target.kind}/{target.name}: its code is new, too: build without --text")
+    for cell, before in zip(code, ran, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    store(notebook, target)
+
+
+def store(notebook: Any, target: Target) -> None:
+    """Writes a notebook to its place, whole or not at all."""
     nbformat.validate(notebook)
     draft = target.path.with_name(f".{target.name}.draft")
     nbformat.write(notebook, draft)
     draft.replace(target.path)
-    if target.kind == "learner":
-        store_pictures(notebook, target.script.parents[2] / "docs" / "pictures", target.script.stem)
 
 
 def store_pictures(notebook: Any, folder: Path, name: str) -> None:
@@ -99,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stems", nargs="*", help="such as 01_async_batch; all if none is given")
     parser.add_argument("--check", action="store_true", help="compare only, execute nothing")
+    parser.add_argument("--text", action="store_true", help="only text is new: execute nothing")
     parser.add_argument("--kind", choices=KINDS, help="one kind only")
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="folder")
     chosen = parser.parse_args(arguments)
@@ -111,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
             return int(bool(stale))
         for target in wanted:
             begin = time.monotonic()
-            build(target)
+            build_text(target) if chosen.text else build(target)
             seconds, size = time.monotonic() - begin, target.path.stat().st_size // 1024
             print(f"{target.kind}/{target.name}  {seconds:.1f} s  {size} KiB", flush=True)
     except BuildError as error:

@@ -1,6 +1,7 @@
 """The build makes two notebooks of one script, and makes the same ones again."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +100,24 @@ def test_the_solved_notebook_is_executed_with_its_solutions(built):
     assert outputs(solved) == ["✔ 4\n", "2.0\n"]
     assert "(../01_sample.ipynb)" in solved.cells[0].source.splitlines()[2]
     assert "(../../LICENSE)" in solved.cells[0].source
+
+
+def test_new_text_keeps_the_outputs_and_new_code_is_refused(built, tmp_path, capsys):
+    """With `--text` nothing is executed, so what was printed must be what the code prints."""
+    folder = tmp_path / "notebooks"
+    shutil.copytree(built, folder)
+    script, arguments = folder / "sources/01_sample.py", ["--text", "--notebooks", str(folder)]
+    before = outputs(read(folder / "01_sample.ipynb"))
+    script.write_text(SOURCE.replace("One sentence", "Another sentence"))
+    assert build_notebooks.main(arguments) == 0
+    learner = read(folder / "01_sample.ipynb")
+    assert "Another sentence" in cell_sources(learner)
+    assert outputs(learner) == before
+    assert build_notebooks.main(["--check", *arguments[1:]]) == 0
+    script.write_text(SOURCE.replace("print(waves)", "print(waves + 1)"))
+    assert build_notebooks.main(arguments) == 1
+    assert "its code is new" in capsys.readouterr().err
+    assert outputs(read(folder / "01_sample.ipynb")) == before
 
 
 def test_both_notebooks_have_the_same_cells(built):
