@@ -103,7 +103,7 @@ guess.reveal(slow.seconds)
 plots.timeline(slow.ledger.calls, title="naive.abatch, as the provider saw it")
 
 # %% [markdown]
-# **Explain.** Each bar is a call. Each row is a place at the provider's counter. The calls come in *waves*: a function that is not `async` cannot wait without holding a thread, so `ainvoke` sends it to the event loop's default pool. That pool has `min(32, cores + 4)` threads. When there are more calls than threads, the rest wait, and the time is
+# **Explain.** Each bar is a call. Each row is a place at the provider's counter. The calls come in *waves*: a function that is not `async` cannot wait without holding a thread, so `ainvoke` sends it to the [event loop](../docs/glossary.md#event-loop)'s default pool. That pool has `min(32, cores + 4)` threads. When there are more calls than threads, the rest wait, and the time is
 #
 # $$\left\lceil \frac{N}{\text{threads}} \right\rceil \times \text{latency}$$
 
@@ -148,7 +148,7 @@ plots.versus_model(measured, curve, steps=True, **labels)
 # %% [markdown]
 # The bound holds, and the steps are there. What lies above them is the client's own work for each call. It counts the more, the larger the batch and the shorter the call. It comes back below.
 #
-# **Play.** In virtual time the same experiment is exact and takes milliseconds. Move the sliders: when does one thread more help, and when does it not?
+# **Play.** In [virtual time](../docs/glossary.md#virtual-time) the same experiment is exact and takes milliseconds. Move the sliders: when does one thread more help, and when does it not?
 
 
 # %%
@@ -845,7 +845,7 @@ print("calls that the provider still holds:", still_held())
 # Write `outcomes(search, queries, limit, timeout)`. About 9 lines. Graded in virtual time, where one call fails and one hangs:
 #
 # - The result is a list with an answer (whatever it is, `None` as well) or an exception for each query, in order.
-# - At most `limit` calls run at once, and a free slot goes to the next call.
+# - At most `limit` calls run at once, and a free [slot](../docs/glossary.md#slot) goes to the next call.
 # - Each call has `timeout` seconds *from the moment it starts*.
 # - Nothing is left running. When the function is cancelled itself, it ends at once and leaves nothing running either.
 

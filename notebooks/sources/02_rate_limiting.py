@@ -114,7 +114,7 @@ print(f"{BURST} tokens for 100 questions: {provider.ledger().rejected} refused")
 answers.reveal(provider.ledger().answered)
 
 # %% [markdown]
-# Everybody who was refused was told when to come back: `Retry-After`, in the error as `retry_after`. If they all obey, they all come back together.
+# Everybody who was refused was told when to come back: [`Retry-After`](../docs/glossary.md#retry-after), in the error as `retry_after`. If they all obey, they all come back together.
 #
 # ### Goodput and offered load
 #
@@ -331,7 +331,7 @@ def staircase(title, **granted):
 staircase("The naive bucket goes through its ceiling", naive=naive)
 
 # %% [markdown]
-# **Explain.** It gives out almost twice its rate. Follow one caller: it sleeps for the token that is missing and takes it. But the timestamp still stands *before* the sleep, so the next caller's refill counts the same seconds once more. In a test with a few calls the burst hides it.
+# **Explain.** It gives out almost twice its rate. Follow one caller: it sleeps for the token that is missing and takes it. But the timestamp still stands *before* the sleep, so the next caller's refill counts the same seconds once more. In a test with a few calls the [burst](../docs/glossary.md#burst) hides it.
 #
 # Two mends come to mind. Each has a fault of its own:
 #
@@ -597,7 +597,7 @@ print(refusal(rate=0, capacity=5), refusal(rate=10, capacity=0.5), sep="\n")
 #
 # *On the 90-minute path.*
 #
-# `Gate` holds both limits, for everybody who shares it: nested calls, batches side by side, threads. The rate comes first and the slot last, so nobody occupies a slot while they wait for a token. Here are nested batches as above, through one gate of four:
+# A [gate](../docs/glossary.md#gate), `Gate`, holds both limits, for everybody who shares it: nested calls, batches side by side, threads. The rate comes first and the slot last, so nobody occupies a slot while they wait for a token. Here are nested batches as above, through one gate of four:
 
 
 # %%

@@ -343,7 +343,7 @@ await exercise("3.1").check(window)
 # %% [markdown]
 # ### `amap`
 #
-# The window of this course is `amap`. It takes any Runnable or coroutine function and any iterable, also an asynchronous one. It gives an `Outcome` for each item as it ends: its index, its value or error, how long it waited and how long it ran. Here are the same questions as in the first picture:
+# The [window](../docs/glossary.md#window) of this course is `amap`. It takes any Runnable or coroutine function and any iterable, also an asynchronous one. It gives an `Outcome` for each item as it ends: its index, its value or error, how long it waited and how long it ran. Here are the same questions as in the first picture:
 
 # %% tags=["readme"]
 slid, slid_ledger = on_spread(amap, limit=LIMIT)

@@ -570,7 +570,7 @@ lab.checklist(
 # %% [markdown]
 # ### Other tools
 #
-# Who ran when can be looked at in a trace viewer, such as [Perfetto](https://ui.perfetto.dev), which opens the file that `write_trace` writes. `to_prometheus`, `to_json_lines` and `report.to_dict()` serve other tools.
+# Each call is a [span](../docs/glossary.md#span). Who ran when can be looked at in a trace viewer, such as [Perfetto](https://ui.perfetto.dev), which opens the file that `write_trace` writes. `to_prometheus`, `to_json_lines` and `report.to_dict()` serve other tools.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -724,7 +724,7 @@ said = "nothing yet" if named is ... else named
 print(f"you said {said}; the step to mend is {best}")
 
 # %% [markdown]
-# **Explain.** Any number of questions can be in `generate` at once, so its time passes for all of them together. `rerank` takes only a few at a time, and each question keeps its place for a while. That is its *demand*: the time of a call, divided by the places. Each question adds that much to the batch, and no average shows it. But the starts and ends of the calls do, and `bottleneck` looks at those:
+# **Explain.** Any number of questions can be in `generate` at once, so its time passes for all of them together. `rerank` takes only a few at a time, and each question keeps its place for a while. That is its *demand*: the time of a call, divided by the places. Each question adds that much to the batch, and no average shows it. But the starts and ends of the calls do, and `bottleneck` looks at those to name the [bottleneck](../docs/glossary.md#bottleneck):
 
 # %% tags=["readme"]
 found = bottleneck(before)
@@ -833,7 +833,7 @@ lab.checklist({"it is the mean in flight": abs(quotient / busiest.mean_in_flight
 # %% [markdown]
 # ## The step that blocks the loop
 #
-# This chain has three asynchronous steps, and one of them computes. While it computes, nothing else runs in this loop, and the time of *every* step grows. `LoopLag` watches the loop. A heartbeat that comes late tells how long the loop stood still, and a look at the stack tells who held it.
+# This chain has three asynchronous steps, and one of them computes. While it computes, nothing else runs in this loop, and the time of *every* step grows. `LoopLag` watches the loop for its [lag](../docs/glossary.md#loop-lag). A heartbeat that comes late tells how long the loop stood still, and a look at the stack tells who held it.
 
 
 # %%

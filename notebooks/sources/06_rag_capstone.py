@@ -80,7 +80,7 @@ from course_lib.rag.scale_out import RedisTokenBucket, Workers, running_server
 from course_lib.rate_limiting import Gate, TokenBucket, limited
 
 # %% [markdown]
-# The provider searches a handbook, reranks passages with a small embedding model, and has a chat endpoint. *The chat endpoint stands in for a language model*: it draws its sentences from the passages in the prompt, and only its timing is that of a model. What you build here talks to any provider with this wire format.
+# The provider searches a handbook, [reranks](../docs/glossary.md#reranking) passages with a small embedding model, and has a chat endpoint. *The chat endpoint stands in for a language model*: it draws its sentences from the passages in the prompt, and only its timing is that of a model. What you build here talks to any provider with this wire format.
 #
 # These numbers are meant to be changed: change one, run all cells again, and see which improvement pays then.
 
