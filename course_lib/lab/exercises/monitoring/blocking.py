@@ -5,17 +5,17 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables import Runnable, RunnableSequence
-
-from course_lib.async_batch import as_runnable
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.virtual import PATIENCE
 
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
 __all__ = ["grade_blocking"]
 
-Blocking = Callable[[Runnable[str, str], list[str]], Awaitable[Any]]
+Blocking = Callable[["Runnable[str, str]", list[str]], Awaitable[Any]]
 
 QUESTIONS = ["first question", "second question", "third question"]
 
@@ -44,8 +44,13 @@ class Scene:
         """The step that holds the loop longest."""
         return max(self.blocks, key=self.blocks.__getitem__)
 
-    def chain(self) -> Runnable[str, str]:
+    def chain(self) -> "Runnable[str, str]":
         """Return the chain; the steps hand on what they get."""
+        # LangChain takes longer to import than all of `lab`.
+        from langchain_core.runnables import RunnableSequence  # noqa: PLC0415
+
+        from course_lib.async_batch import as_runnable  # noqa: PLC0415
+
         steps = [as_runnable(self._step(name), name=name) for name in self.waits]
         return RunnableSequence(*steps)
 

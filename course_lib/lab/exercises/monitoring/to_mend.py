@@ -6,17 +6,19 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.virtual import run_virtually
 from course_lib.lab.simulation import simulate
-from course_lib.monitoring import PerformanceMonitor, Report
+
+if TYPE_CHECKING:
+    from course_lib.monitoring import Report
 
 __all__ = ["grade_to_mend"]
 
 Steps = Mapping[str, tuple[float, int | None]]
-ToMend = Callable[[Report], Any]
+ToMend = Callable[["Report"], Any]
 Watch = Callable[[str], AbstractContextManager[Any]]
 
 ITEMS = 100
@@ -116,10 +118,12 @@ def _run(steps: Steps, rate: float) -> tuple[float, float, float]:
 
 
 @cache
-def report_of(network: Network) -> Report:
+def report_of(network: Network) -> "Report":
     """Return what a monitor sees of a network: of its queues no more than a caller does."""
+    # With LangChain, which takes longer to import than all of `lab`.
+    from course_lib.monitoring import PerformanceMonitor  # noqa: PLC0415
 
-    async def main() -> Report:
+    async def main() -> "Report":
         monitor = PerformanceMonitor()
         await _flow(network.steps, network.rate, monitor.measure)
         return monitor.report()

@@ -6,7 +6,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from course_lib.caching import stable_key
 from course_lib.errors import Unavailable
 from course_lib.lab.exercises.card import Grading
 from course_lib.lab.exercises.rag.stand_in import EMPTY, Returning, Step, StepCalls
@@ -76,6 +75,8 @@ async def grade_remembered(remembered: Remembered, breaks: Any = ...) -> Grading
 
 
 def _grade_input(grading: Grading, breaks: Any) -> None:
+    from course_lib.caching import stable_key  # noqa: PLC0415 - with LangChain, a second of import
+
     pair = list(breaks) if isinstance(breaks, list | tuple) else []
     different = len(pair) == 2 and stable_key(pair[0]) != stable_key(pair[1])  # noqa: PLR2004
     mixed = different and run_virtually(partial(_mixed_up, pair)).value
@@ -87,6 +88,8 @@ def _grade_input(grading: Grading, breaks: Any) -> None:
 
 
 async def _mixed_up(pair: Sequence[Any]) -> bool:
+    from course_lib.caching import stable_key  # noqa: PLC0415 - as above
+
     async def echo(item: Any) -> Any:
         return stable_key(item)
 
