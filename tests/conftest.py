@@ -12,7 +12,11 @@ PATIENCE = 60.0  # seconds for what a free machine does at once
 
 # A busy machine makes examples slow, not wrong. `--hypothesis-profile=nightly` looks for longer.
 settings.register_profile(
-    "daily", deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=40
+    "daily",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=50,
+    stateful_step_count=40,
 )
 settings.register_profile(
     "nightly", settings.get_profile("daily"), max_examples=2000, stateful_step_count=80

@@ -11,6 +11,7 @@ nothing (lint, types) runs beside the unit tests, and is shown after them.
 """
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -28,6 +29,10 @@ WORKERS = min(4, os.cpu_count() or 1)
 # together.
 BY_FILE = ("-n", str(WORKERS), "--dist", "loadfile")
 SOLUTIONS = "notebooks/solutions"
+# A unit test may well wait for a process that starts, and leave its core to another.
+MORE = ("-n", str(WORKERS + 1))
+# Where tests execute cells.
+KERNELS = ("tests/notebooks", "tests/room", "tests/lab/test_hygiene.py")
 # A night is too short for all that `make soak` runs.
 LONG = {
     "contracts": ("tools/contracts.py",),
@@ -45,17 +50,19 @@ class Part:
         arguments: What follows `python` on the command line.
         lacking: What this machine lacks to run it, "" if nothing.
         beside: Whether it may run beside the others, which measure times that it changes little.
+        budget: Seconds that it should take on two quiet cores; the summary says when it took more.
     """
 
     name: str
     arguments: tuple[str, ...]
     lacking: str = ""
     beside: bool = False
+    budget: float = math.inf
 
 
-def pytest(name: str, *arguments: str, lacking: str = "") -> Part:
+def pytest(name: str, *arguments: str, lacking: str = "", budget: float = math.inf) -> Part:
     """Return a part that runs pytest, its files shared out to several processes."""
-    return Part(name, ("-m", "pytest", *BY_FILE, *arguments), lacking)
+    return Part(name, ("-m", "pytest", *BY_FILE, *arguments), lacking, budget=budget)
 
 
 def folders(root: Path) -> list[str]:
@@ -74,30 +81,40 @@ def check(root: Path, part: str | None = None) -> list[Part]:
         whole = root.glob("tests/test_*.py") if (root / "course_lib" / part).is_dir() else ()
         tests = [f"tests/{part}", *sorted(f"tests/{path.name}" for path in whole)]
     return [
-        Part("lint", ("-m", "ruff", "check", "."), beside=True),
-        Part("format", ("-m", "ruff", "format", "--check", "."), beside=True),
-        Part("types", ("-m", "mypy"), beside=True),
-        pytest("unit tests", *tests),
+        Part("lint", ("-m", "ruff", "check", "."), beside=True, budget=5),
+        Part("format", ("-m", "ruff", "format", "--check", "."), beside=True, budget=5),
+        Part("types", ("-m", "mypy"), beside=True, budget=90),
+        pytest("unit tests", *MORE, "-m", "not kernel", *tests, budget=40 if part else 180),
     ]
+
+
+def in_browser(name: str, *arguments: str, budget: float = math.inf) -> Part:
+    """Return a part of the tests that need a real browser, a test at a time to a process."""
+    browser = any(map(shutil.which, BROWSERS))
+    lacking = "" if browser else "no Chromium here (Debian's package: chromium)"
+    chosen = ("--dist=worksteal", *arguments, "tests/e2e")
+    return pytest(name, *chosen, lacking=lacking, budget=budget)
 
 
 def test(root: Path) -> list[Part]:
     """Return all that must hold before a change is kept."""
-    browser = any(map(shutil.which, BROWSERS))
-    lacking = "" if browser else "no Chromium here (Debian's package: chromium)"
     return [
         *check(root),
-        Part("notebook sources", ("tools/build_notebooks.py", "--check"), beside=True),
-        pytest("notebooks", "--nbval", f"--cells-twice={SOLUTIONS}", "notebooks"),
-        pytest("browser tests", "--dist=worksteal", "tests/e2e", lacking=lacking),
+        Part("notebook sources", ("tools/build_notebooks.py", "--check"), beside=True, budget=15),
+        pytest("kernels", "-m", "kernel and not nightly", *KERNELS, budget=60),
+        pytest("notebooks", "--nbval", f"--cells-twice={SOLUTIONS}", "notebooks", budget=270),
+        in_browser("browser tests", budget=150),
     ]
 
 
 def nightly() -> list[Part]:
     """Return what is slow and need not run at every change."""
     longest = ("--hypothesis-profile=nightly", "--timeout=3600", "-m", "hypothesis or nightly")
-    parts = [pytest("long tests", *longest, "tests", "--ignore=tests/e2e")]
-    return [*parts, *(Part(name, arguments) for name, arguments in LONG.items())]
+    return [
+        pytest("long tests", *longest, "tests", "--ignore=tests/e2e"),
+        in_browser("long browser", "-m", "nightly"),
+        *(Part(name, arguments) for name, arguments in LONG.items()),
+    ]
 
 
 def run(part: Part, *, in_ci: bool) -> tuple[str, str]:
@@ -119,7 +136,10 @@ def run(part: Part, *, in_ci: bool) -> tuple[str, str]:
         if part.beside:
             kept.seek(0)
             print(f"{title}\n{kept.read().decode(errors='replace')}", end="", flush=True)
-    remark = f"{time.monotonic() - start:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of CPU)"
+    seconds = time.monotonic() - start
+    remark = f"{seconds:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of CPU)"
+    if seconds > part.budget:
+        remark += f": its budget is {part.budget:g} s on two quiet cores"
     return ("failed" if process.returncode else "passed"), remark
 
 

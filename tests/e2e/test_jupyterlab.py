@@ -24,7 +24,17 @@ def status(url):
         return error.code
 
 
-@pytest.mark.parametrize("path", LEARNER)
+# Each is executed by nbval daily; here, beside it, those that show a live page of their provider.
+DAILY = ("notebooks/01_async_batch.ipynb", "notebooks/02_rate_limiting.ipynb")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(each, marks=() if each in DAILY else pytest.mark.nightly, id=each)
+        for each in LEARNER
+    ],
+)
 def test_a_notebook_runs_from_top_to_bottom_twice(lab, path):
     """All cells run, and run again in the same kernel; the page is sound and its links lead on."""
     with lab.open(path) as notebook:

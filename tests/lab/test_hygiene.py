@@ -282,6 +282,7 @@ def test_hooks_are_chained_and_installed_once(told):
     assert found.count("LookupError") == 1
 
 
+@pytest.mark.kernel
 def test_in_a_real_kernel():
     """The kernel's own tasks and threads are no leftovers; a cell's forgotten task is."""
     outputs = run_notebook(

@@ -82,6 +82,7 @@ def test_stored_notebooks_are_what_their_sources_say():
     assert build_notebooks.check(NOTEBOOKS, build_notebooks.targets(NOTEBOOKS, [])) == []
 
 
+@pytest.mark.kernel
 def test_the_learner_gets_a_stub_and_its_output(built):
     """The learner's notebook holds no solution, and was executed as it stands."""
     learner = read(built / "01_sample.ipynb")
@@ -92,6 +93,7 @@ def test_the_learner_gets_a_stub_and_its_output(built):
     assert outputs(learner) == ["not attempted yet\n", "Ellipsis\n"]
 
 
+@pytest.mark.kernel
 def test_the_solved_notebook_is_executed_with_its_solutions(built):
     """The solved notebook says what it is, and its links work from its folder."""
     solved = read(built / "solutions/01_sample.ipynb")
@@ -102,6 +104,7 @@ def test_the_solved_notebook_is_executed_with_its_solutions(built):
     assert "(../../LICENSE)" in solved.cells[0].source
 
 
+@pytest.mark.kernel
 def test_new_text_keeps_the_outputs_and_new_code_is_refused(built, tmp_path, capsys):
     """With `--text` nothing is executed, so what was printed must be what the code prints."""
     folder = tmp_path / "notebooks"
@@ -120,6 +123,7 @@ def test_new_text_keeps_the_outputs_and_new_code_is_refused(built, tmp_path, cap
     assert outputs(read(folder / "01_sample.ipynb")) == before
 
 
+@pytest.mark.kernel
 def test_both_notebooks_have_the_same_cells(built):
     """Ids, order and tags are common, so that a solution is found by its exercise."""
     learner, solved = read(built / "01_sample.ipynb"), read(built / "solutions/01_sample.ipynb")
@@ -127,6 +131,7 @@ def test_both_notebooks_have_the_same_cells(built):
     assert {"tags": ["exercise"], "exercise": "1.1"} in [c.metadata for c in learner.cells]
 
 
+@pytest.mark.kernel
 def test_stored_notebooks_hold_nothing_of_this_run(built):
     """No times, no colours, no folders; the kernel is named as everywhere."""
     text = (built / "01_sample.ipynb").read_text()
@@ -138,6 +143,7 @@ def test_stored_notebooks_hold_nothing_of_this_run(built):
     assert any(o.output_type == "error" for c in code_cells(notebook) for o in c.outputs)
 
 
+@pytest.mark.kernel
 def test_a_second_build_changes_nothing(built):
     """Building again gives the same bytes where nothing was measured."""
     before = (built / "01_sample.ipynb").read_bytes()
@@ -146,6 +152,7 @@ def test_a_second_build_changes_nothing(built):
     assert build_notebooks.main(["--notebooks", str(built), "--check"]) == 0
 
 
+@pytest.mark.kernel
 def test_check_finds_a_changed_source(built, capsys):
     """An edit without a build is reported for both notebooks."""
     script = built / "sources/01_sample.py"
@@ -175,6 +182,7 @@ def test_check_finds_missing_notebooks_and_orphans(sources):
     assert "02_gone.ipynb has no source: delete it" in found
 
 
+@pytest.mark.kernel
 def test_a_failing_cell_fails_the_build_and_stores_nothing(sources, capsys):
     """An error nobody announced ends the build; what was stored before stands."""
     notebooks = sources("# %%\n1 / 0\n").parent.parent

@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from notebook_support import ROOT, code, error, notebook, shown, stream
 
+pytestmark = pytest.mark.kernel
+
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
 DISPLAY = "from IPython.display import display\ndisplay({%s}, raw=True)"
 PLOT = DISPLAY % f"'image/png': '{PNG}', 'text/plain': 'two bars, 3.0 s and 0.1 s'"

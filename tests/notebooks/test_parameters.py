@@ -11,6 +11,8 @@ import pytest
 from nbtools.execution import execute
 from notebook_support import NOTEBOOKS, SOLVED, code, label, notebook, read, tags
 
+pytestmark = pytest.mark.kernel
+
 ODD = 1.3  # times the number: the next odd whole number for whole ones, a fraction that is no round one
 
 

@@ -12,6 +12,8 @@ import pytest
 from nbtools.execution import execute
 from notebook_support import NOTEBOOKS, SOLVED, code, label, markdown, notebook, read
 
+pytestmark = pytest.mark.kernel
+
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 RUN_FIRST = re.compile(r"^\*Run first: (.+)\.\*$", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]+\]\(#([^)]+)\)")

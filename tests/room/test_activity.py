@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import build_notebooks
+import pytest
 from nbtools.execution import execute
 from nbtools.source import Target, variant
 from room.room_support import ROOT
@@ -20,6 +21,8 @@ def test_the_stored_notebook_is_what_its_source_says():
     assert build_notebooks.check(FOLDER, wanted) == []
 
 
+@pytest.mark.kernel
+@pytest.mark.nightly
 def test_the_activity_runs_alone():
     """Its last cell asserts that the room's goodput rose above the storm's."""
     notebook = variant(Target(SOURCE, "learner"))
@@ -29,6 +32,7 @@ def test_the_activity_runs_alone():
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
+@pytest.mark.kernel
 def test_the_activity_joins_a_room():
     """With address and code it has one seat, which a board shows."""
     room = Alone(0)

@@ -14,7 +14,7 @@ NOTEBOOK = ROOT / "notebooks" / "02_rate_limiting.ipynb"
 SOLVED = ROOT / "notebooks" / "solutions" / NOTEBOOK.name
 ROOMY = Limits(seconds=200, mebibytes=1024)
 LIMITS = {
-    "no end within": Limits(seconds=20),
+    "no end within": Limits(seconds=5),
     "processes at once": Limits(seconds=200, processes=8),
 }
 

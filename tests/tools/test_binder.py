@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from course_lib.__main__ import LAB_FLAGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +26,7 @@ def started(folder, *command):
     ).stdout
 
 
+@pytest.mark.nightly
 def test_binder_asks_nobody_for_news(tmp_path):
     """JupyterLab gets the settings that `make lab` gives on its command line."""
     shown = json.loads(started(tmp_path, "jupyter", "lab", "--show-config-json"))

@@ -67,6 +67,31 @@ def test_what_runs_beside_the_others_is_shown_whole(summary):
     assert "line 0\nline 1\nline 2\n" in said
 
 
+def test_a_part_that_takes_longer_than_its_budget_says_so(summary):
+    """It has not failed: the machine may be busy."""
+    slow = checks.Part("slow", ("-c", "pass"), budget=0.0)
+    status, said = summary(slow, checks.Part("quick", ("-c", "pass"), budget=3600))
+    assert status == 0
+    assert said.count("its budget is 0 s") == 1
+
+
+def test_what_is_run_before_a_change_is_kept_has_budgets():
+    """Together they are below twelve minutes."""
+    parts = checks.test(ROOT)
+    assert sum(part.budget for part in parts if not part.beside) <= 720
+
+
+def test_every_test_that_executes_cells_stands_where_kernels_are_looked_for():
+    """A mark elsewhere would be left out by day."""
+    marked = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.glob("tests/**/test_*.py")
+        if "mark.kernel" in path.read_text("utf-8") and path != Path(__file__)
+    }
+    assert marked
+    assert all(any(name.startswith(each) for each in checks.KERNELS) for name in marked)
+
+
 def test_modules_are_compiled_once(monkeypatch):
     """Also for who wants no bytecode beside the sources."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
@@ -109,7 +134,8 @@ def test_a_wrong_part_is_told_which_there_are(capsys):
 def test_test_is_check_and_all_that_executes_notebooks():
     """Each once as it is, the solved ones with each cell twice, and the learner's in a browser."""
     more = checks.test(ROOT)[len(checks.check(ROOT)) :]
-    assert [part.name for part in more] == ["notebook sources", "notebooks", "browser tests"]
+    names = ["notebook sources", "kernels", "notebooks", "browser tests"]
+    assert [part.name for part in more] == names
     assert {"--nbval", "--cells-twice=notebooks/solutions", "notebooks"} <= set(words(more))
 
 
@@ -117,8 +143,8 @@ def test_nightly_is_what_takes_long():
     """Properties with many examples, other people's suites, a soak, and mutants."""
     long, *others = checks.nightly()
     assert "--hypothesis-profile=nightly" in long.arguments
-    assert [part.name for part in others] == ["contracts", "soak", "mutants"]
-    assert all((ROOT / part.arguments[0]).exists() for part in others)
+    assert [part.name for part in others] == ["long browser", "contracts", "soak", "mutants"]
+    assert all((ROOT / part.arguments[0]).exists() for part in others[1:])
 
 
 def test_state_machines_run_longer_at_night(pytestconfig):

@@ -67,6 +67,7 @@ def test_a_python_that_is_not_here_is_told_and_the_others_are_run(monkeypatch, c
         interpreter("2.0")
 
 
+@pytest.mark.nightly
 def test_a_suite_is_run_as_it_stands_here(tmp_path):
     """Its report is read; what is marked for the night is run, too."""
     test = "import pytest\n\n@pytest.mark.nightly\ndef test_late():\n    pass\n"

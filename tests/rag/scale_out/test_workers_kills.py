@@ -91,6 +91,7 @@ def too_early(calls, began):
     ]
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("interrupts")
 def test_workers_of_ours_are_quiet_on_loopback_and_leave_nothing(tmp_path, capfd, monkeypatch):
     """Also when they are interrupted, as Jupyter does with all of a kernel's children, and left."""
@@ -136,6 +137,7 @@ def listening():
                 yield connection.laddr
 
 
+@pytest.mark.nightly
 def test_cancelled_while_they_start_they_leave_nothing():
     """However early."""
 
