@@ -14,9 +14,11 @@ import textwrap
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from langchain_core.documents import Document
 from langchain_openai import OpenAIEmbeddings
+from openai import DefaultAsyncHttpxClient
 
 from course_lib import service
 from course_lib.rag import (
@@ -49,8 +51,9 @@ WAYS = {
 }
 
 
-def embeddings(provider: service.Provider) -> OpenAIEmbeddings:
+def embeddings(provider: service.Provider, client: Any) -> OpenAIEmbeddings:
     return OpenAIEmbeddings(
+        http_async_client=client,  # its own would be closed by the garbage collector, too late
         base_url=f"{provider.url}/v1",
         api_key="unused",
         check_embedding_ctx_length=False,
@@ -100,11 +103,11 @@ def read() -> list[Document]:
 
 
 async def indexed(
-    provider: service.Provider, documents: list[Document], folder: Path
+    provider: service.Provider, client: Any, documents: list[Document], folder: Path
 ) -> MatrixVectorStore:
     """Print what it takes to index everything, and to open the index again; return it."""
     short = sum(len(name_and_summary(each)) for each in documents) / 1e6
-    embedding = embeddings(provider)
+    embedding = embeddings(provider, client)
     _, seconds = await opened(documents, embedding, folder)
     rate, kept = len(documents) / seconds, bytes_in(folder) / 1e6
     print(f"{short:.1f} MB embedded in {seconds:.0f} s: {rate:.0f} a second; {kept:.1f} MB on disk")
@@ -162,9 +165,10 @@ def say(claim: str, holds: bool) -> None:  # noqa: FBT001 - a verdict
 
 async def run(provider: service.Provider, folder: Path) -> None:
     documents = await asyncio.to_thread(read)
-    store = await indexed(provider, documents, folder)
-    await searched(store)
-    await answered(provider.url, store, {str(each.id) for each in documents})
+    async with DefaultAsyncHttpxClient() as client:
+        store = await indexed(provider, client, documents, folder)
+        await searched(store)
+        await answered(provider.url, store, {str(each.id) for each in documents})
 
 
 def main() -> None:
