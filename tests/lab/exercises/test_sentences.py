@@ -55,8 +55,8 @@ each_sentence = pytest.mark.parametrize(
 
 
 def bare(text):
-    """The words of a text, without marks and blanks."""
-    return " ".join(re.findall(r"\w+", text))
+    """The words of a text, without marks, blanks and what its links lead to."""
+    return " ".join(re.findall(r"\w+", re.sub(r"\]\([^)]*\)", "", text)))
 
 
 def wrong(number):
