@@ -8,7 +8,7 @@ NOTEBOOK = 01_async_batch
 # The newest release that `make lock` may choose; move it on to take newer ones.
 LOCK_DATE = 2026-11-01
 
-.PHONY: help lab reset test check nightly contracts soak build bench site doctor lock setup
+.PHONY: help lab reset test check nightly contracts soak build bench bundle site doctor lock setup
 
 help:
 	@echo "make lab     start JupyterLab on your own copy of the first notebook (NOTEBOOK=4: another)"
@@ -23,6 +23,7 @@ help:
 	@echo "             twice; REPORT=1: write docs/reliability.md, too; SOAK_ARGS: see tools/soak.py)"
 	@echo "make build   build the notebooks from notebooks/sources (TEXT=1: only their text is new)"
 	@echo "make bench   compare this package with its peers; REPORT=1 writes docs/performance.md, QUICK=1 is a look"
+	@echo "make bundle  one folder that starts without a network (BUNDLE_ARGS: see tools/bundle.py)"
 	@echo "make site    build the website into build/site; SITE_ARGS=--serve: and show it"
 	@echo "make doctor  say whether this machine is ready, and what to do if not"
 	@echo "make lock    choose newer versions (needs uv and the network)"
@@ -54,6 +55,9 @@ build: setup
 
 bench: setup
 	@$(PYTHON_IN_VENV) -m benchmarks $(if $(REPORT),--report) $(BENCH)
+
+bundle: setup
+	@$(PYTHON_IN_VENV) tools/bundle.py $(BUNDLE_ARGS)
 
 site: setup
 	@$(PYTHON_IN_VENV) tools/website.py $(SITE_ARGS)
