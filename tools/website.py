@@ -16,6 +16,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote
 
 import nbformat
 
@@ -35,6 +36,7 @@ PACKAGES = (
 )
 CORPUS = "course_lib/service/corpus"
 TITLE_WITH_ID = re.compile(r"^(#+) (.+?) *\{#([\w-]+)\}$", re.MULTILINE)
+HEADING_LINK = re.compile(r"\]\(#([^)]+)\)")
 # Pages that are lists of others: title, what stands above the list, the files.
 LISTS = {
     "notebooks.md": ("The six notebooks", "Solutions are folded.", "notebooks/0*.ipynb"),
@@ -43,7 +45,7 @@ LISTS = {
         "Two hundred short passages, which the course's provider searches.",
         f"{CORPUS}/*.md",
     ),
-    "teach.md": ("Teach", "For a workshop's room.", "docs/instructor/*.md"),
+    "teach.md": ("Teach", "For a workshop's room.", "docs/instructor/*.*"),
     "project.md": ("The project", "What has changed, and how to join.", "[A-Z]*.md"),
 }
 
@@ -88,6 +90,7 @@ def with_folded_solutions(path: Path) -> str:
     cells = []
     for stub, cell in zip(stubs.cells, solved.cells, strict=True):
         if cell.cell_type == "markdown":
+            stub.source = HEADING_LINK.sub(lambda link: f"](#{slug(link[1])})", stub.source)
             cells.append(stub)  # without the line that this is the solved version
             continue
         if stub.source != cell.source and "predict(" not in stub.source:
@@ -97,6 +100,11 @@ def with_folded_solutions(path: Path) -> str:
         cells.append(cell)
     stubs.cells = cells
     return nbformat.writes(stubs)
+
+
+def slug(anchor: str) -> str:
+    """Return the website's anchor of a heading, which JupyterLab knows by another one."""
+    return re.sub(r"[^\w-]", "", unquote(anchor)).lower()
 
 
 def alternative_text(cell: nbformat.NotebookNode) -> str:
