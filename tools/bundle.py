@@ -306,6 +306,9 @@ def fetch(
             continue
         found = needed(target, of_wheels(folder, wheels.values()))
         if found <= names:
+            there = {parse_wheel_filename(name)[0] for name in wheels.values()}
+            told = {canonicalize_name(Requirement(each).name) for each in missing}
+            missing += sorted(found - there - told)  # not in the lock at all
             return Fetched(target, tuple(wheels.values()), lines_of(chosen), tuple(missing))
         names |= found
 
