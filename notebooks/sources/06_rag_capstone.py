@@ -586,7 +586,7 @@ plots.timeline(SLOW.ledger().calls, title="One reranking fails")
 # - `"failed"`: the name of the stage that failed, and `"error"`: its exception (all three are `None` where they do not apply)
 # - `"seconds"`: what each stage took for *this* question, by `now()`, also the one that failed
 #
-# No stage runs after a failure. An empty result is no failure, and goes to the next stage as it is. About 12 lines.
+# No stage runs after a failure. An empty result is no failure, and goes to the next stage as it is. A cancelled caller gets no answer: the cancellation is raised. About 12 lines.
 
 
 # %% tags=["exercise"] exercise="6.1"
@@ -927,7 +927,7 @@ def remembered_by_spelling(call, ttl):
 # %% [markdown]
 # Hand over `breaks`: a list of two different questions of which the second gets the answer to the first. Then write `remembered(call, ttl)`, which has this fault and the others no more. It returns a coroutine function of one argument (a text, a dict, a list).
 #
-# - It makes the call for an input once, and keeps the result for `ttl` seconds. Different inputs are different questions.
+# - It makes the call for an input once, and keeps the result for `ttl` seconds. A dict in another order is the same input. Different inputs are different questions, and each `remembered` keeps its own.
 # - All who ask meanwhile wait for the one call.
 # - Empty results are kept, and errors are not.
 # - A caller who leaves takes nobody along: the one call goes on, for the others and for those who come then.
@@ -1031,7 +1031,7 @@ lab.checklist(
 #
 # - `optional` says for some stages how many seconds they may take. A stage that takes longer, or fails, is left out: the next stage gets what it would have got. Its name is added to the list under `"skipped"`. A late stage is cancelled. An empty result is neither late nor failed.
 # - The whole has `budget` seconds. When they end, or when another stage fails, the answer is a failed one, with the stage and its error. At the end of the budget that error is a `TimeoutError`.
-# - The result has `"answer"`, `"failed"`, `"error"` and `"skipped"`.
+# - The result has `"answer"`, `"failed"`, `"error"` and `"skipped"`. A cancelled caller gets none: the cancellation is raised.
 #
 # About 14 lines.
 
